@@ -1,0 +1,15 @@
+"""LatentEditor for Nerfstudio: edit a captured 3D scene by an instruction, in latent space.
+
+What happens in which order, and in which file:
+
+1. ``diffusion/autoencoder.py`` encodes each photograph once; ``nerf/datamanager.py`` caches the latents.
+2. ``nerf/latent_nerfacto.py`` learns the scene in latent space; ``nerf/adapter.py`` repairs what single rays cannot.
+3. ``editing/delta_mask.py`` asks ``diffusion/instruct_pix2pix.py`` where the instruction applies.
+4. ``editing/editor.py`` edits a rendered view inside that mask.
+5. ``editing/dataset_update.py`` replaces the view in the training set while the scene goes on training.
+6. The decoder is used to look: the viewer, ``ns-render``, ``ns-eval``.
+
+``miniature/`` is a built-in world with known answers and a small InstructPix2Pix trained on it.
+"""
+
+__version__ = "0.1.0"

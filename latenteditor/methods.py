@@ -1,0 +1,1 @@
+"""Every registered method, and every number in which two of them differ."""

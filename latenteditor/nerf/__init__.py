@@ -1,0 +1,1 @@
+"""The scene and its training: the only package, with ``methods.py``, that imports nerfstudio."""
