@@ -1,0 +1,229 @@
+"""How one view is edited: noise its rendering, denoise it by the prompt, keep what lies in the mask."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from latenteditor.editing.delta_mask import DeltaMaskConfig, blend, delta_mask, delta_score
+from latenteditor.editing.guidance import Denoiser, Guidance, predict_for_guidance
+from latenteditor.editing.noise_schedule import CLEAN
+
+
+class Edit(NamedTuple):
+    """A batch of edited views, and where they were edited."""
+
+    edited: Float[Tensor, "views channels rows columns"]
+    """The views that replace the originals in the training set."""
+    mask: Bool[Tensor, "views 1 rows columns"]
+    """Where a view was allowed to change."""
+    score: Float[Tensor, "views 1 rows columns"] | None
+    """The raw delta score the mask was cut from; None where the mask did not come from one."""
+
+
+@runtime_checkable
+class Editor(Protocol):
+    """Whatever can edit views; one with `state_dict` and `load_state_dict` is saved with the edit."""
+
+    def edit(
+        self,
+        rendered: Float[Tensor, "views channels rows columns"],
+        originals: Float[Tensor, "views channels rows columns"],
+        views: Sequence[int],
+    ) -> Edit:
+        """Edits what the scene shows now, `rendered`; `views` are the indices of the unedited `originals`."""
+        ...
+
+
+@dataclass
+class EditConfig:
+    """What to change, and how."""
+
+    prompt: str = ""
+    """The instruction, for example "make the sphere red". Editing without one is refused."""
+    model: str = "timbrooks/instruct-pix2pix"
+    """The InstructPix2Pix that edits: a hub id, a folder in the diffusers format, or "miniature" for the
+    built-in one."""
+    half_precision: bool = False
+    """Runs the denoiser in 16-bit numbers: half the memory, faster, and usually as good."""
+    cpu_offload: bool = False
+    """Keeps the denoiser's weights in main memory and moves each part over when it is needed: least memory,
+    slowest."""
+    max_batch: int | None = None
+    """Most latents that pass the denoiser at once; an edit needs three for each view. Lower it when memory
+    runs out; None sets no limit."""
+    guidance: Guidance = field(default_factory=Guidance)
+    """How strongly the edit follows the prompt and keeps to the unedited view."""
+    min_noise: float = 0.02
+    """Least noise an edit starts from, as a fraction of the schedule. Higher lets every edit change more.
+    From Instruct-NeRF2NeRF."""
+    max_noise: float = 0.98
+    """Most noise an edit starts from, as a fraction of the schedule. Lower keeps every edit closer to what
+    the scene shows now. From Instruct-NeRF2NeRF."""
+    denoising_steps: int = 20
+    """DDIM steps of one edit, however much noise it starts from. From Instruct-NeRF2NeRF."""
+    mask: Literal["per-view", "none"] = "per-view"
+    """Where a view may change: in the mask the delta module finds in that view, as in the paper, or
+    everywhere."""
+    delta_mask: DeltaMaskConfig = field(default_factory=DeltaMaskConfig)
+    """How the mask is found."""
+    blending: Literal["final", "per-step"] = "final"
+    """When what lies outside the mask is put back: once, after the last denoising step, as the paper draws
+    it, or after every step as well, which lets the inside fit its surroundings (Watch Your Steps)."""
+    seed: int = 0
+    """Seed of the noise that edits start from and masks are measured with."""
+
+
+@torch.no_grad()
+def denoise(
+    denoiser: Denoiser,
+    noisy: Float[Tensor, "views channels rows columns"],
+    originals: Float[Tensor, "views channels rows columns"],
+    timesteps: Sequence[int],
+    prompt: str,
+    guidance: Guidance,
+    after_step: Callable[[Tensor, int], Tensor] | None = None,
+    max_batch: int | None = None,
+) -> Float[Tensor, "views channels rows columns"]:
+    """Guided DDIM along `timesteps`, conditioned on the unedited `originals`, down to clean latents.
+
+    `after_step` may change the latents after each step; it is told the timestep they have reached.
+    """
+    for timestep, next_timestep in zip(timesteps, [*timesteps[1:], CLEAN], strict=True):
+        prediction = predict_for_guidance(denoiser, noisy, originals, timestep, prompt, max_batch)
+        noisy = denoiser.noise_schedule.ddim_step(
+            noisy, guidance.combine(prediction), timestep, next_timestep
+        )
+        if after_step is not None:
+            noisy = after_step(noisy, next_timestep)
+    return noisy
+
+
+class LatentEditor:
+    """The editor of the paper: finds where the instruction applies, and denoises the rendered view there."""
+
+    def __init__(self, denoiser: Denoiser, config: EditConfig) -> None:
+        """Reads `config` anew at each edit, so that a viewer's boxes take effect."""
+        self.denoiser = denoiser
+        self.config = config
+        self.generator = torch.Generator().manual_seed(config.seed)
+        self._scores: dict[int, Tensor] = {}
+        self._scored_with = self._score_settings()
+        self._noise_range()
+
+    @torch.no_grad()
+    def edit(
+        self,
+        rendered: Float[Tensor, "views channels rows columns"],
+        originals: Float[Tensor, "views channels rows columns"],
+        views: Sequence[int],
+    ) -> Edit:
+        """z_e = M z'_e + (1 - M) z, where z'_e is the denoised rendering and z the original."""
+        score, mask = self.find_mask(originals, views)
+        edited = originals.clone()
+        chosen = mask.flatten(1).any(dim=1)
+        if chosen.any():
+            edited[chosen] = self.edit_inside(rendered[chosen], originals[chosen], mask[chosen])
+        return Edit(edited, mask, score)
+
+    def find_mask(
+        self, originals: Float[Tensor, "views channels rows columns"], views: Sequence[int]
+    ) -> tuple[Float[Tensor, "views 1 rows columns"] | None, Bool[Tensor, "views 1 rows columns"]]:
+        """The raw delta score and the mask, or no score and a mask of everything."""
+        if self.config.mask == "none":
+            return None, torch.ones_like(originals[:, :1], dtype=torch.bool)
+        score = self.score(originals, views)
+        return score, delta_mask(score, self.config.delta_mask)
+
+    def score(
+        self, originals: Float[Tensor, "views channels rows columns"], views: Sequence[int]
+    ) -> Float[Tensor, "views 1 rows columns"]:
+        """The raw delta score of each view, measured once for a prompt and kept."""
+        self._require_prompt()
+        if self._scored_with != self._score_settings():
+            self._scores, self._scored_with = {}, self._score_settings()
+        missing = [row for row, view in enumerate(views) if view not in self._scores]
+        if missing:
+            config = self.config
+            measured = delta_score(
+                self.denoiser,
+                originals[missing],
+                config.prompt,
+                config.delta_mask,
+                config.seed,
+                config.max_batch,
+            )
+            self._scores.update({views[row]: score for row, score in zip(missing, measured, strict=True)})
+        return torch.stack([self._scores[view].to(originals) for view in views])
+
+    @torch.no_grad()
+    def edit_inside(
+        self,
+        rendered: Float[Tensor, "views channels rows columns"],
+        originals: Float[Tensor, "views channels rows columns"],
+        mask: Bool[Tensor, "views 1 rows columns"],
+    ) -> Float[Tensor, "views channels rows columns"]:
+        """Noises the rendered views to a random timestep, denoises them by the prompt, blends by the mask."""
+        self._require_prompt()
+        config, schedule = self.config, self.denoiser.noise_schedule
+        low, high = self._noise_range()
+        start = int(torch.randint(low, high + 1, (), generator=self.generator))
+        noise = torch.randn(rendered.shape, generator=self.generator).to(rendered)
+
+        def blend_noised(latents: Tensor, timestep: int) -> Tensor:
+            return blend(mask, latents, schedule.add_noise(originals, noise, timestep))
+
+        edited = denoise(
+            self.denoiser,
+            schedule.add_noise(rendered, noise, start),
+            originals,
+            schedule.descending_timesteps(start, config.denoising_steps),
+            config.prompt,
+            config.guidance,
+            blend_noised if config.blending == "per-step" else None,
+            config.max_batch,
+        )
+        if not edited.isfinite().all():
+            raise ValueError("The denoiser's result is not finite: try full precision or less guidance.")
+        return blend(mask, edited, originals)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed edit needs to go on as if it had never stopped."""
+        return {
+            "generator": self.generator.get_state(),
+            "scores": {view: score.cpu() for view, score in self._scores.items()},
+            "scored_with": self._scored_with,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.generator.set_state(state["generator"].cpu())
+        self._scores = dict(state["scores"])
+        self._scored_with = state["scored_with"]
+
+    def _score_settings(self) -> dict[str, Any]:
+        """Everything in the config that a raw score depends on."""
+        mask = self.config.delta_mask
+        return {
+            "prompt": self.config.prompt,
+            "noise_level": mask.noise_level,
+            "draws": mask.draws,
+            "seed": self.config.seed,
+        }
+
+    def _noise_range(self) -> tuple[int, int]:
+        """The timesteps between which an edit starts; even the least has room for the denoising steps."""
+        config, schedule = self.config, self.denoiser.noise_schedule
+        if config.min_noise > config.max_noise:
+            raise ValueError(
+                f"The least noise of an edit, {config.min_noise}, exceeds the most, {config.max_noise}: swap."
+            )
+        low, high = schedule.timestep_at(config.min_noise), schedule.timestep_at(config.max_noise)
+        schedule.descending_timesteps(low, config.denoising_steps)
+        return low, high
+
+    def _require_prompt(self) -> None:
+        if not self.config.prompt.strip():
+            raise ValueError('There is nothing to edit by: give a prompt, for example "make the sphere red".')

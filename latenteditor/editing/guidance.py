@@ -1,0 +1,127 @@
+"""What a denoiser is, and how its predictions under different conditions become one.
+
+Notation of InstructPix2Pix: e(z, I, C) is the prediction for the noised latent z under the image condition I
+and the prompt C; the empty image condition is all zeros and the empty prompt is "".
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from latenteditor.editing.noise_schedule import NoiseSchedule
+
+EMPTY_PROMPT = ""
+
+
+@runtime_checkable
+class Denoiser(Protocol):
+    """A frozen network that predicts the noise in a latent, given an image and a prompt."""
+
+    noise_schedule: NoiseSchedule
+    """The schedule it was trained on, and what its predictions mean."""
+
+    def predict_noise(
+        self,
+        noisy: Float[Tensor, "batch channels rows columns"],
+        image_condition: Float[Tensor, "batch channels rows columns"],
+        timestep: int,
+        prompts: Sequence[str],
+    ) -> Float[Tensor, "batch channels rows columns"]:
+        """One prediction per row of the batch, of the kind that `noise_schedule.prediction_type` names.
+
+        `image_condition` holds scaled latents of the unedited image, or exact zeros for "no image"; a
+        denoiser that was trained on unscaled ones unscales them itself.
+        """
+        ...
+
+
+class NoisePrediction(NamedTuple):
+    """The predictions for the same noised latents under the three conditions of InstructPix2Pix."""
+
+    text: Float[Tensor, "views channels rows columns"]
+    """e(z, I, C): under the image and the prompt."""
+    image: Float[Tensor, "views channels rows columns"]
+    """e(z, I, -): under the image alone."""
+    uncond: Float[Tensor, "views channels rows columns"]
+    """e(z, -, -): under neither."""
+
+
+@dataclass
+class Guidance:
+    """How far a prediction is pushed towards the prompt and towards the image."""
+
+    text: float = 7.5
+    """How strongly the edit follows the prompt; 2 to 12 is usual. Too high burns colours in. From
+    InstructPix2Pix."""
+    image: float = 1.5
+    """How strongly the edit keeps to the unedited view; 1 to 2 is usual. From InstructPix2Pix."""
+
+    def combine(self, prediction: NoisePrediction) -> Float[Tensor, "views channels rows columns"]:
+        """e(z,-,-) + s_I (e(z,I,-) - e(z,-,-)) + s_T (e(z,I,C) - e(z,I,-)): InstructPix2Pix, equation 3."""
+        text, image, uncond = prediction
+        return uncond + self.image * (image - uncond) + self.text * (text - image)
+
+
+def predict_for_guidance(
+    denoiser: Denoiser,
+    noisy: Float[Tensor, "views channels rows columns"],
+    image_condition: Float[Tensor, "views channels rows columns"],
+    timestep: int,
+    prompt: str,
+    max_batch: int | None = None,
+) -> NoisePrediction:
+    """The three predictions that guidance combines, from one call with a batch of three per view."""
+    no_image = torch.zeros_like(image_condition)
+    prompts = [prompt] * len(noisy) + [EMPTY_PROMPT] * 2 * len(noisy)
+    conditions = torch.cat([image_condition, image_condition, no_image])
+    predicted = predict_in_batches(
+        denoiser, noisy.repeat(3, 1, 1, 1), conditions, timestep, prompts, max_batch
+    )
+    return NoisePrediction(*predicted.chunk(3))
+
+
+def predict_with_and_without_prompt(
+    denoiser: Denoiser,
+    noisy: Float[Tensor, "views channels rows columns"],
+    image_condition: Float[Tensor, "views channels rows columns"],
+    timestep: int,
+    prompt: str,
+    max_batch: int | None = None,
+) -> tuple[Float[Tensor, "views channels rows columns"], Float[Tensor, "views channels rows columns"]]:
+    """e(z, I, C) and e(z, I, -), from one call with a batch of two per view."""
+    prompts = [prompt] * len(noisy) + [EMPTY_PROMPT] * len(noisy)
+    conditions = image_condition.repeat(2, 1, 1, 1)
+    predicted = predict_in_batches(
+        denoiser, noisy.repeat(2, 1, 1, 1), conditions, timestep, prompts, max_batch
+    )
+    with_prompt, without = predicted.chunk(2)
+    return with_prompt, without
+
+
+def predict_in_batches(
+    denoiser: Denoiser,
+    noisy: Float[Tensor, "batch channels rows columns"],
+    image_condition: Float[Tensor, "batch channels rows columns"],
+    timestep: int,
+    prompts: Sequence[str],
+    max_batch: int | None = None,
+) -> Float[Tensor, "batch channels rows columns"]:
+    """The denoiser's predictions, asked for at most `max_batch` rows at a time; None asks for all at once."""
+    if max_batch is not None and max_batch < 1:
+        raise ValueError(f"A batch of {max_batch} holds nothing: take 1 or more, or None for no limit.")
+    size = max_batch or len(noisy)
+    return torch.cat(
+        [
+            denoiser.predict_noise(
+                noisy[first : first + size],
+                image_condition[first : first + size],
+                timestep,
+                prompts[first : first + size],
+            )
+            for first in range(0, len(noisy), size)
+        ]
+    )
