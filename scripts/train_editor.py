@@ -1,0 +1,8 @@
+"""Trains the built-in editor from scratch; see ``latenteditor.miniature.training`` for every choice."""
+
+import tyro
+
+from latenteditor.miniature.training import TrainingConfig, train_editor
+
+if __name__ == "__main__":
+    train_editor(tyro.cli(TrainingConfig, description=__doc__))
