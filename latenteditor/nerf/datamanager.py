@@ -1,0 +1,470 @@
+"""Every photograph once through the encoder: latents per view, cameras at latent resolution, rays through both.
+
+The datasets stay what the host expects, photographs at full resolution. Beside them this data manager keeps, for each
+training view, the latent of the photograph (`originals`) and the latent the scene is trained towards (`targets`), which
+an edit may replace. Views are numbered as in the dataset, and may differ in size.
+"""
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Sequence
+from copy import deepcopy
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from nerfstudio.cameras.cameras import Cameras
+from nerfstudio.cameras.rays import RayBundle
+from nerfstudio.data.datamanagers.base_datamanager import VanillaDataManager, VanillaDataManagerConfig
+from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
+from nerfstudio.data.datasets.base_dataset import InputDataset
+from nerfstudio.data.utils.dataloaders import FixedIndicesEvalDataloader, RandIndicesEvalDataloader
+from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackAttributes
+from nerfstudio.model_components.ray_generators import RayGenerator
+from nerfstudio.utils.rich_utils import CONSOLE, get_progress
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from latenteditor.diffusion.autoencoder import Autoencoder
+
+
+@dataclass
+class LatentDataManagerConfig(VanillaDataManagerConfig):
+    """Latents of the training photographs, and rays through the centers of their cells."""
+
+    _target: type = field(default_factory=lambda: LatentDataManager)
+    image_size: int | None = 512
+    """Pixels along the long side of a photograph when it is encoded; None keeps the native size. Both sides are then
+    rounded to multiples of the autoencoder's factor. InstructPix2Pix edits best at 512; the rest is our choice."""
+    train_num_rays_per_batch: int = 4096
+    """Rays per training step on a GPU, drawn from all views. As in nerfacto."""
+    train_num_rays_per_batch_on_cpu: int = 512
+    """Rays per training step on a CPU, where many small steps learn faster than few large ones. Measured by us."""
+    eval_num_rays_per_batch: int = 1024
+    """Rays per evaluation batch."""
+    steps_per_view: int = 1
+    """A whole view goes through the adapter every this many steps on a GPU. Our choice."""
+    steps_per_view_on_cpu: int = 4
+    """A whole view goes through the adapter every this many steps on a CPU. Our choice: half of the time for each."""
+    latent_cache_dir: Path | None = None
+    """Folder in which the latents are kept from run to run. None: `.latents` inside the output folder of ns-train. Only
+    training reads it; ns-eval, ns-render, ns-viewer and ns-export need no latents of training views."""
+
+
+class ViewStatistics(NamedTuple):
+    """What a model has to know of all training latents together."""
+
+    mean: Float[Tensor, "channels"]
+    """Mean of each channel."""
+    std: Float[Tensor, "channels"]
+    """Standard deviation of each channel."""
+    preview: Float[Tensor, "channels_and_one 3"]
+    """Takes a latent, followed by a one, to the mean color of its cell: a least-squares fit to the photographs."""
+    image_size: int
+    """Pixels along the long side of the largest encoded photograph."""
+
+
+class EncodedView(NamedTuple):
+    """What the cache keeps of one photograph."""
+
+    latents: Float[Tensor, "channels rows columns"]
+    """The scaled latents."""
+    colors: Float[Tensor, "3 rows columns"]
+    """Mean color of the pixels of each latent cell."""
+
+
+class LatentViews:
+    """The latents of some views: what they were, and what the scene is trained towards."""
+
+    def __init__(self, originals: Sequence[Float[Tensor, "channels rows columns"]]) -> None:
+        """Starts with every target at its original."""
+        self.originals = list(originals)
+        self.replaced: dict[int, Float[Tensor, "channels rows columns"]] = {}
+        # All cells of all views, one after the other, whatever the size of a view: rays pick their targets from here.
+        self._cells = torch.cat([latent.flatten(start_dim=1).T for latent in self.originals])
+        self._columns = torch.tensor([latent.shape[2] for latent in self.originals])
+        num_cells = torch.tensor([latent.shape[1] * latent.shape[2] for latent in self.originals])
+        self._first_cell = num_cells.cumsum(0) - num_cells
+
+    @property
+    def targets(self) -> list[Float[Tensor, "channels rows columns"]]:
+        """The latents that the scene is trained towards."""
+        return [self.replaced.get(index, original) for index, original in enumerate(self.originals)]
+
+    def replace(self, index: int, latents: Float[Tensor, "channels rows columns"]) -> None:
+        """Trains view `index` towards `latents` from now on.
+
+        Raises:
+            ValueError: If the latents do not have the view's shape.
+        """
+        original = self.originals[index]
+        if latents.shape != original.shape:
+            raise ValueError(
+                f"View {index} holds latents of shape {tuple(original.shape)} and cannot be replaced by latents of "
+                f"shape {tuple(latents.shape)}."
+            )
+        self.replaced[index] = latents.detach().to(original).clone()
+        self._write(index, self.replaced[index])
+
+    def reset(self) -> None:
+        """Trains every view towards its original again."""
+        for index in self.replaced:
+            self._write(index, self.originals[index])
+        self.replaced = {}
+
+    def at(self, cells: Int[Tensor, "rays 3"]) -> Float[Tensor, "rays channels"]:
+        """Returns the target latents of cells given as (view, row, column)."""
+        views, rows, columns = cells.cpu().unbind(dim=-1)
+        return self._cells[
+            (self._first_cell[views] + rows * self._columns[views] + columns).to(self._cells.device)
+        ]
+
+    def _write(self, index: int, latents: Tensor) -> None:
+        first = int(self._first_cell[index])
+        self._cells[first : first + latents[0].numel()] = latents.flatten(start_dim=1).T
+
+
+class CellSampler:
+    """Draws latent cells uniformly from all views, which may differ in size, and whole views in a shuffled order."""
+
+    def __init__(self, valid: Sequence[Bool[Tensor, "rows columns"]]) -> None:
+        """Draws from the cells that are `valid`, given per view."""
+        self._cells = torch.cat(
+            [F.pad(mask.nonzero(), (1, 0), value=index) for index, mask in enumerate(valid)]
+        )
+        self._num_views = len(valid)
+        self._order: list[int] = []
+        if len(self._cells) == 0:
+            raise ValueError(
+                "The masks of this capture leave no latent cell to train on: use masks that keep something."
+            )
+
+    def sample(self, num_rays: int) -> Int[Tensor, "rays 3"]:
+        """Returns random cells as (view, row, column)."""
+        return self._cells[torch.randint(len(self._cells), (num_rays,))]
+
+    def next_view(self) -> int:
+        """Returns a view; each is returned once before any is returned again."""
+        if not self._order:
+            self._order = torch.randperm(self._num_views).tolist()
+        return self._order.pop()
+
+
+class ResizedPhotographs(torch.utils.data.Dataset[dict[str, Any]]):
+    """A dataset's photographs and cameras at the size at which they are encoded."""
+
+    def __init__(self, dataset: InputDataset, cameras: Cameras) -> None:
+        """Resizes each photograph of `dataset` to the size of its camera in `cameras`."""
+        self._dataset = dataset
+        self.cameras = cameras
+        self.parser_outputs: DataparserOutputs = dataset._dataparser_outputs
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        data = dict(self._dataset[index])
+        size = int(self.cameras.height[index]), int(self.cameras.width[index])
+        data["image"] = resize(without_alpha(data["image"]).permute(2, 0, 1)[None], size)[0].permute(1, 2, 0)
+        if "mask" in data:
+            mask = data["mask"].float().permute(2, 0, 1)[None]
+            data["mask"] = (F.interpolate(mask, size, mode="area") > 0.5)[0].permute(1, 2, 0)
+        return data
+
+
+class WholeView(NamedTuple):
+    """A view in full, from which the adapter learns."""
+
+    rays: RayBundle
+    """One ray for each latent cell, of shape (rows, columns)."""
+    latents: Float[Tensor, "channels rows columns"]
+    """The view's target."""
+    valid: Bool[Tensor, "rows columns"]
+    """The cells that no mask hides."""
+
+
+class LatentDataManager(VanillaDataManager[InputDataset]):
+    """Serves rays through latent cells, and the views' originals and targets."""
+
+    config: LatentDataManagerConfig
+
+    def __init__(
+        self, config: LatentDataManagerConfig, *args: Any, autoencoder: Any = None, **kwargs: Any
+    ) -> None:
+        """Reads the capture. Nothing is encoded before training starts.
+
+        Args:
+            config: The options.
+            *args: What the host passes on.
+            autoencoder: The pipeline's autoencoder; may be missing where only the datasets are wanted.
+            **kwargs: What the host passes on.
+        """
+        self.autoencoder: Autoencoder | None = autoencoder
+        self.views: LatentViews | None = None
+        self._eval_views: LatentViews | None = None
+        self._cache_dir: Path | None = config.latent_cache_dir
+        self._unread_replaced: dict[int, Tensor] = {}
+        self._statistics: ViewStatistics | None = None
+        super().__init__(config, *args, **kwargs)
+
+    def setup_train(self) -> None:
+        """Lays rays through the latent cells of the training views; encodes nothing."""
+        self._check_photographs(self.train_dataset)
+        self.train_photographs, self.train_cameras = self._at_working_size(self.train_dataset)
+        on_cpu = torch.device(self.device).type == "cpu"
+        rays = self.config.train_num_rays_per_batch_on_cpu if on_cpu else self.config.train_num_rays_per_batch
+        self.steps_per_view = self.config.steps_per_view_on_cpu if on_cpu else self.config.steps_per_view
+        # The host sets the number of rays on this sampler, of which nothing else is used.
+        self.train_pixel_sampler = self._get_pixel_sampler(self.train_dataset, rays)
+        self.train_ray_generator = RayGenerator(self.train_cameras.to(self.device))
+        self._train_valid = self._valid_cells(self.train_photographs, self.train_cameras)
+        self._train_cells = CellSampler(self._train_valid)
+
+    def setup_eval(self) -> None:
+        """Lays rays through the latent cells of the held-out views and serves their photographs at working size."""
+        self._check_photographs(self.eval_dataset)
+        self.eval_photographs, self.eval_cameras = self._at_working_size(self.eval_dataset)
+        self.eval_pixel_sampler = self._get_pixel_sampler(
+            self.eval_dataset, self.config.eval_num_rays_per_batch
+        )
+        self.eval_ray_generator = RayGenerator(self.eval_cameras.to(self.device))
+        self._eval_cells = CellSampler(self._valid_cells(self.eval_photographs, self.eval_cameras))
+        photographs: Any = self.eval_photographs
+        self.fixed_indices_eval_dataloader = FixedIndicesEvalDataloader(photographs, device=self.device)
+        self.eval_dataloader = RandIndicesEvalDataloader(photographs, device=self.device)
+
+    def get_training_callbacks(
+        self, training_callback_attributes: TrainingCallbackAttributes
+    ) -> list[TrainingCallback]:
+        """Encodes the photographs, now that training is sure to follow and the run's output folder is known."""
+        trainer = training_callback_attributes.trainer
+        if self._cache_dir is None and trainer is not None:
+            self._cache_dir = Path(trainer.config.output_dir) / ".latents"
+        self.encode_views()
+        return super().get_training_callbacks(training_callback_attributes)
+
+    def encode_views(self) -> LatentViews:
+        """Encodes the training photographs, or reads them from the cache, unless that was done before."""
+        if self.views is None:
+            encoded = self._encode(self.train_photographs, self.train_dataset)
+            self.views = LatentViews([view.latents for view in encoded])
+            self._statistics = _statistics(encoded, self.train_photographs.cameras)
+            for index, latents in self._unread_replaced.items():
+                self.views.replace(index, latents)
+            self._unread_replaced = {}
+        return self.views
+
+    def statistics(self) -> ViewStatistics:
+        """What the model has to know of all training latents together."""
+        self.encode_views()
+        assert self._statistics is not None
+        return self._statistics
+
+    @property
+    def originals(self) -> list[Float[Tensor, "channels rows columns"]]:
+        """The scaled latents of the training photographs; empty until training begins or `encode_views` is called."""
+        # Not encoded on demand: the viewer reads every attribute of every module when it starts.
+        return [] if self.views is None else self.views.originals
+
+    @property
+    def targets(self) -> list[Float[Tensor, "channels rows columns"]]:
+        """The scaled latents that the scene is trained towards; empty as `originals` is."""
+        return [] if self.views is None else self.views.targets
+
+    def replace_view(self, index: int, latents: Float[Tensor, "channels rows columns"]) -> None:
+        """Trains the view of dataset index `index` towards `latents` from now on; kept in checkpoints."""
+        self.encode_views().replace(index, latents)
+
+    def reset_views(self) -> None:
+        """Trains every view towards the latents of its photograph again."""
+        self.encode_views().reset()
+
+    def camera(self, index: int) -> Cameras:
+        """Returns the camera of training view `index` at latent resolution, as a batch of one."""
+        return self.train_ray_generator.cameras[index : index + 1]
+
+    def next_train(self, step: int) -> tuple[RayBundle, dict[str, Any]]:
+        """Returns random rays and, once latents are encoded, their targets, and now and then a whole view."""
+        self.train_count += 1
+        assert self.train_pixel_sampler is not None
+        cells = self._train_cells.sample(self.train_pixel_sampler.num_rays_per_batch)
+        batch: dict[str, Any] = {"indices": cells}
+        if self.views is not None:
+            batch["latents"] = self.views.at(cells)
+            if step % self.steps_per_view == 0:
+                batch["view"] = self._whole_view(self._train_cells.next_view())
+        return self.train_ray_generator(cells), batch
+
+    def next_eval(self, step: int) -> tuple[RayBundle, dict[str, Any]]:
+        """Returns random rays of the held-out views and their latents."""
+        self.eval_count += 1
+        if self._eval_views is None:
+            encoded = self._encode(self.eval_photographs, self.eval_dataset)
+            self._eval_views = LatentViews([view.latents for view in encoded])
+        assert self.eval_pixel_sampler is not None
+        cells = self._eval_cells.sample(self.eval_pixel_sampler.num_rays_per_batch)
+        return self.eval_ray_generator(cells), {"indices": cells, "latents": self._eval_views.at(cells)}
+
+    def get_extra_state(self) -> dict[str, dict[int, Tensor]]:
+        """The replaced targets, for the checkpoint."""
+        replaced = self._unread_replaced if self.views is None else self.views.replaced
+        return {"replaced": {index: latents.cpu() for index, latents in replaced.items()}}
+
+    def set_extra_state(self, state: dict[str, dict[int, Tensor]]) -> None:
+        """Takes the replaced targets of a checkpoint."""
+        if self.views is None:
+            self._unread_replaced = dict(state["replaced"])
+            return
+        self.views.reset()
+        for index, latents in state["replaced"].items():
+            self.views.replace(index, latents)
+
+    def _whole_view(self, index: int) -> WholeView:
+        assert self.views is not None
+        rays = self.train_ray_generator.cameras.generate_rays(camera_indices=index, keep_shape=True)
+        target = self.views.replaced.get(index, self.views.originals[index])
+        return WholeView(rays, target, self._train_valid[index].to(target.device))
+
+    def _lent_autoencoder(self) -> Autoencoder:
+        if self.autoencoder is None:
+            raise ValueError("This data manager was made without an autoencoder: use LatentNerfactoPipeline.")
+        return self.autoencoder
+
+    def _at_working_size(self, dataset: InputDataset) -> tuple[ResizedPhotographs, Cameras]:
+        factor = self._lent_autoencoder().factor
+        sizes = [
+            working_size(int(height), int(width), self.config.image_size, factor)
+            for height, width in zip(dataset.cameras.height, dataset.cameras.width, strict=True)
+        ]
+        photographs = ResizedPhotographs(dataset, resize_cameras(dataset.cameras, sizes))
+        latent_sizes = [(height // factor, width // factor) for height, width in sizes]
+        return photographs, resize_cameras(dataset.cameras, latent_sizes)
+
+    def _valid_cells(
+        self, photographs: ResizedPhotographs, cameras: Cameras
+    ) -> list[Bool[Tensor, "rows columns"]]:
+        sizes = [
+            (int(rows), int(columns)) for rows, columns in zip(cameras.height, cameras.width, strict=True)
+        ]
+        outputs = photographs.parser_outputs
+        if outputs.mask_filenames is None:
+            return [torch.ones(size, dtype=torch.bool) for size in sizes]
+        masks = (photographs[index]["mask"].permute(2, 0, 1)[:1].float() for index in range(len(photographs)))
+        # A cell of which a single pixel is hidden holds latents of what is hidden.
+        return [F.adaptive_avg_pool2d(mask, size)[0] == 1 for mask, size in zip(masks, sizes, strict=True)]
+
+    def _check_photographs(self, dataset: InputDataset) -> None:
+        missing = [path for path in dataset.image_filenames if not path.is_file()]
+        if missing:
+            raise ValueError(
+                f"{len(missing)} of {len(dataset)} photographs that {self.get_datapath()} lists do not exist "
+                f"({_some(missing)}): remove them from its transforms.json, or use the parser instant-ngp-data, "
+                f"which skips them."
+            )
+
+    def _encode(self, photographs: ResizedPhotographs, dataset: InputDataset) -> list[EncodedView]:
+        autoencoder = self._lent_autoencoder()
+        outputs = photographs.parser_outputs
+        views = []
+        with get_progress("Encoding photographs", suffix="views/s") as progress:
+            for index in progress.track(range(len(photographs)), total=len(photographs)):
+                size = int(photographs.cameras.height[index]), int(photographs.cameras.width[index])
+                settings = (size, autoencoder.fingerprint, str(outputs.alpha_color), str(dataset.mask_color))
+                content = hashlib.sha256(
+                    dataset.image_filenames[index].read_bytes() + repr(settings).encode()
+                )
+                cached = (
+                    None
+                    if self._cache_dir is None
+                    else self._cache_dir / f"{content.hexdigest()}.safetensors"
+                )
+                shape = (autoencoder.channels, size[0] // autoencoder.factor, size[1] // autoencoder.factor)
+                view = _read_view(cached, shape)
+                if view is None:
+                    image = photographs[index]["image"].permute(2, 0, 1)[None].to(autoencoder.device)
+                    colors = F.avg_pool2d(image, autoencoder.factor)[0]
+                    view = EncodedView(autoencoder.encode(image)[0].float(), colors)
+                    _write_view(cached, view)
+                views.append(EncodedView(view.latents.to(self.device), view.colors.to(self.device)))
+        return views
+
+
+def working_size(height: int, width: int, image_size: int | None, factor: int) -> tuple[int, int]:
+    """Returns the (height, width) at which a photograph is encoded: multiples of `factor`, `image_size` at the longer.
+
+    Raises:
+        ValueError: If the long side would be no cell long.
+    """
+    long_side = max(height, width) if image_size is None else image_size
+    if long_side < factor:
+        raise ValueError(
+            f"Cannot encode images of {long_side} pixels: a latent cell has {factor}; choose image_size."
+        )
+    scale = long_side / max(height, width) / factor
+    return factor * max(1, round(height * scale)), factor * max(1, round(width * scale))
+
+
+def resize_cameras(cameras: Cameras, sizes: Sequence[tuple[int, int]]) -> Cameras:
+    """Returns copies of cameras that see the same through images of other (height, width), whatever the rounding."""
+    resized = deepcopy(cameras)
+    height, width = (torch.tensor(side, device=cameras.device)[:, None] for side in zip(*sizes, strict=True))
+    across, down = width / cameras.width, height / cameras.height
+    resized.fx, resized.cx = cameras.fx * across, cameras.cx * across
+    resized.fy, resized.cy = cameras.fy * down, cameras.cy * down
+    resized.height, resized.width = height, width
+    return resized
+
+
+def resize(images: Float[Tensor, "views channels height width"], size: tuple[int, int]) -> Tensor:
+    """Returns images of another (height, width), without aliasing."""
+    if tuple(images.shape[-2:]) == size:
+        return images
+    return F.interpolate(images, size, mode="bilinear", antialias=True)
+
+
+def without_alpha(image: Float[Tensor, "height width channels"]) -> Float[Tensor, "height width 3"]:
+    """Returns an image with transparent pixels on black, as nerfacto sees them."""
+    return image[..., :3] if image.shape[-1] == 3 else image[..., :3] * image[..., 3:]
+
+
+def _statistics(encoded: list[EncodedView], cameras: Cameras) -> ViewStatistics:
+    latents = torch.cat([view.latents.flatten(start_dim=1).T for view in encoded])
+    colors = torch.cat([view.colors.flatten(start_dim=1).T for view in encoded])
+    with_one = F.pad(latents, (0, 1), value=1.0)
+    # The normal equations with a trace of damping, so that a channel that never varies does no harm.
+    gram = with_one.T @ with_one + 1e-6 * len(latents) * torch.eye(with_one.shape[1], device=latents.device)
+    return ViewStatistics(
+        mean=latents.mean(dim=0),
+        std=latents.std(dim=0).clamp_min(1e-6),
+        preview=torch.linalg.solve(gram, with_one.T @ colors),
+        image_size=int(torch.maximum(cameras.height, cameras.width).max()),
+    )
+
+
+def _read_view(path: Path | None, shape: tuple[int, int, int]) -> EncodedView | None:
+    """Returns a cached view, or None where there is none, or one that is damaged."""
+    if path is None or not path.is_file():
+        return None
+    try:
+        view = EncodedView(**load_file(path))
+    except Exception:  # Whatever is wrong with a cache file, encoding again is right.
+        return None
+    return view if view.latents.shape == shape and view.colors.shape[1:] == shape[1:] else None
+
+
+def _write_view(path: Path | None, view: EncodedView) -> None:
+    if path is None:
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, partial = tempfile.mkstemp(dir=path.parent, suffix=".partial")
+    os.close(handle)
+    save_file({name: value.cpu().contiguous() for name, value in view._asdict().items()}, partial)
+    os.replace(partial, path)
+
+
+def _some(paths: Sequence[Path], limit: int = 5) -> str:
+    return ", ".join(path.name for path in paths[:limit]) + (", ..." if len(paths) > limit else "")
