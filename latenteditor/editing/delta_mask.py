@@ -7,7 +7,7 @@ difference is the mask M.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float
@@ -89,10 +89,6 @@ def normalise(
     score: Float[Tensor, "views 1 rows columns"], clamp: Clamp = "max"
 ) -> Float[Tensor, "views 1 rows columns"]:
     """The score of each view divided by its clamp and clipped there, so that it lies in [0, 1]."""
-    if clamp not in CLAMPS:
-        raise ValueError(
-            f"Unknown clamp {clamp!r} of the delta score: one of {', '.join(get_args(Clamp))} fits."
-        )
     bound = CLAMPS[clamp](score.flatten(1))[:, None, None, None]
     smallest = torch.finfo(score.dtype).tiny
     return (score / bound.clamp(min=smallest)).clamp(max=1.0)
@@ -130,7 +126,7 @@ def _interquartile_bound(scores: Float[Tensor, "views cells"]) -> Float[Tensor, 
     return upper + 1.5 * (upper - quantile(scores, 0.25))
 
 
-CLAMPS: dict[str, Callable[[Tensor], Tensor]] = {
+CLAMPS: dict[Clamp, Callable[[Tensor], Tensor]] = {
     "max": lambda scores: scores.amax(dim=1),
     "quantile": lambda scores: quantile(scores, PEAK_QUANTILE),
     "iqr": _interquartile_bound,

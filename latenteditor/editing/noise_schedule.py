@@ -5,13 +5,13 @@ Nothing here has a cursor: every step is told where it starts and where it ends.
 """
 
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-PredictionType = Literal["epsilon", "v_prediction", "sample"]
+PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")
+"""What a denoiser may predict: the noise e, the velocity sqrt(a) e - sqrt(1 - a) x, or the clean latent x."""
 
 CLEAN = -1
 """The timestep after the last: no noise is left."""
@@ -23,8 +23,8 @@ class NoiseSchedule:
 
     alphas_cumprod: Float[Tensor, " timesteps"]
     """Share of the signal's variance at each timestep, falling from nearly 1 to nearly 0."""
-    prediction_type: PredictionType = "epsilon"
-    """What the denoiser predicts: the noise, the velocity sqrt(a) e - sqrt(1 - a) x, or the clean latent."""
+    prediction_type: str = "epsilon"
+    """What the denoiser predicts, one of `PREDICTION_TYPES`."""
     final_alpha_cumprod: float = 1.0
     """Share of the signal after the last step; Stable Diffusion was sampled with its first `alphas_cumprod`
     here."""
@@ -34,8 +34,8 @@ class NoiseSchedule:
 
     def __post_init__(self) -> None:
         """Refuses a kind of prediction that nobody here can read."""
-        if self.prediction_type not in get_args(PredictionType):
-            known = ", ".join(get_args(PredictionType))
+        if self.prediction_type not in PREDICTION_TYPES:
+            known = ", ".join(PREDICTION_TYPES)
             raise ValueError(f"Unknown prediction type {self.prediction_type!r}: one of {known} fits.")
 
     @property

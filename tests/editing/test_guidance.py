@@ -1,0 +1,87 @@
+import pytest
+import torch
+
+from latenteditor.editing.guidance import (
+    Denoiser,
+    Guidance,
+    NoisePrediction,
+    predict_for_guidance,
+    predict_in_batches,
+    predict_with_and_without_prompt,
+)
+from tests.editing.denoisers import KnownEdit, noise_schedule
+
+
+class Recorder:
+    """Notes its calls; predicts the image condition, plus 1000 for each letter of the prompt."""
+
+    noise_schedule = noise_schedule()
+
+    def __init__(self):
+        self.calls = []
+
+    def predict_noise(self, noisy, image_condition, timestep, prompts):
+        self.calls.append(list(prompts))
+        return (
+            image_condition + 1000.0 * torch.tensor([len(prompt) for prompt in prompts])[:, None, None, None]
+        )
+
+
+def draw(seed: int) -> torch.Tensor:
+    return torch.randn(2, 4, 3, 5, generator=torch.Generator().manual_seed(seed))
+
+
+def prediction() -> NoisePrediction:
+    return NoisePrediction(draw(0), draw(1), draw(2))
+
+
+def test_known_edits_are_denoisers_and_plain_objects_are_not():
+    assert isinstance(KnownEdit(torch.zeros(1)), Denoiser)
+    assert not isinstance(object(), Denoiser)
+
+
+def test_guidance_of_one_is_the_prediction_under_text_and_image():
+    torch.testing.assert_close(Guidance(text=1.0, image=1.0).combine(prediction()), prediction().text)
+
+
+def test_guidance_without_text_is_that_of_the_image_alone():
+    text, image, uncond = prediction()
+    torch.testing.assert_close(Guidance(text=0.0, image=1.0).combine(prediction()), image)
+    torch.testing.assert_close(Guidance(text=0.0, image=0.0).combine(prediction()), uncond)
+
+
+def test_guidance_follows_equation_3_of_instruct_pix2pix():
+    text, image, uncond = prediction()
+    expected = uncond + 1.5 * (image - uncond) + 7.5 * (text - image)
+    torch.testing.assert_close(Guidance().combine(prediction()), expected)
+
+
+def test_guidance_asks_once_for_three_predictions_of_each_view():
+    denoiser = Recorder()
+    predicted = predict_for_guidance(denoiser, draw(0), draw(1), 500, "hat")
+    assert denoiser.calls == [["hat", "hat", "", "", "", ""]]
+    assert torch.equal(predicted.text, draw(1) + 3000.0)
+    assert torch.equal(predicted.image, draw(1))
+    assert torch.equal(predicted.uncond, torch.zeros_like(draw(1)))
+
+
+def test_the_mask_asks_once_for_two_predictions_of_each_view():
+    denoiser = Recorder()
+    with_prompt, without = predict_with_and_without_prompt(denoiser, draw(0), draw(1), 500, "hat")
+    assert denoiser.calls == [["hat", "hat", "", ""]]
+    assert torch.equal(with_prompt, draw(1) + 3000.0)
+    assert torch.equal(without, draw(1))
+
+
+@pytest.mark.parametrize(("max_batch", "batch_sizes"), [(None, [6]), (6, [6]), (4, [4, 2]), (1, [1] * 6)])
+def test_batches_of_any_size_predict_the_same(max_batch, batch_sizes):
+    whole, parts = KnownEdit(torch.ones(4, 3, 5)), KnownEdit(torch.ones(4, 3, 5))
+    expected = predict_for_guidance(whole, draw(0), draw(1), 500, "paint it")
+    predicted = predict_for_guidance(parts, draw(0), draw(1), 500, "paint it", max_batch)
+    assert parts.batch_sizes == batch_sizes
+    assert all(torch.equal(*pair) for pair in zip(predicted, expected, strict=True))
+
+
+def test_an_empty_batch_is_refused():
+    with pytest.raises(ValueError, match="A batch of 0 holds nothing: take 1 or more"):
+        predict_in_batches(Recorder(), draw(0), draw(1), 500, ["", ""], max_batch=0)
