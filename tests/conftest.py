@@ -7,7 +7,7 @@ import torch
 
 @pytest.fixture(scope="session")
 def tiny_instruct_pix2pix_folder(tmp_path_factory) -> Path:
-    """A small InstructPix2Pix with random weights, written in the real format: it runs, and its edits mean nothing."""
+    """A small InstructPix2Pix with random weights in the real format: it runs, and its edits mean nothing."""
     from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
     from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
     from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion_instruct_pix2pix import (

@@ -124,10 +124,9 @@ def load_instruct_pix2pix(
     device = torch.device(device)
     dtype = _precision(device, half_precision)
     tokenizer = _load(CLIPTokenizer, model, "tokenizer")
-    text_encoder, unet = (
-        _place(_load(network, model, subfolder).to(dtype), device, cpu_offload)
-        for network, subfolder in ((CLIPTextModel, "text_encoder"), (UNet2DConditionModel, "unet"))
-    )
+    # Releases of transformers disagree on the argument's name, so its network is cast after loading.
+    text_encoder = _place(_load(CLIPTextModel, model, "text_encoder").to(dtype), device, cpu_offload)
+    unet = _place(_load(UNet2DConditionModel, model, "unet", torch_dtype=dtype), device, cpu_offload)
     return InstructPix2Pix(tokenizer, text_encoder, unet, noise_schedule, latent_scale, device)
 
 
@@ -175,10 +174,10 @@ def _place(network: nn.Module, device: torch.device, cpu_offload: bool) -> nn.Mo
     return offload_to_cpu(network, device)
 
 
-def _load(loaded_class: Any, model: str, subfolder: str) -> Any:
-    """What lies in one folder of the pipeline. Its precision is set later: the libraries disagree on how."""
+def _load(loaded_class: Any, model: str, subfolder: str, **options: Any) -> Any:
+    """What lies in one folder of the pipeline."""
     try:
-        return loaded_class.from_pretrained(resolve_model(model), subfolder=subfolder)
+        return loaded_class.from_pretrained(resolve_model(model), subfolder=subfolder, **options)
     except OSError as error:
         raise ValueError(
             f"The {subfolder} of '{model}' could not be read ({str(error).splitlines()[0]}): "
