@@ -168,6 +168,7 @@ class LatentEditor:
     ) -> Float[Tensor, "views channels rows columns"]:
         """Noises the rendered views to a random timestep, denoises them by the prompt, blends by the mask."""
         self._require_prompt()
+        _require_finite(rendered, "The scene renders numbers that are not finite: go back to a checkpoint.")
         config, schedule = self.config, self.denoiser.noise_schedule
         low, high = self._noise_range()
         start = int(torch.randint(low, high + 1, (), generator=self.generator))
@@ -186,8 +187,7 @@ class LatentEditor:
             blend_noised if config.blending == "per-step" else None,
             config.max_batch,
         )
-        if not edited.isfinite().all():
-            raise ValueError("The denoiser's result is not finite: try full precision or less guidance.")
+        _require_finite(edited, "The denoiser's result is not finite: try full precision or less guidance.")
         return blend(mask, edited, originals)
 
     def state_dict(self) -> dict[str, Any]:
@@ -227,3 +227,9 @@ class LatentEditor:
     def _require_prompt(self) -> None:
         if not self.config.prompt.strip():
             raise ValueError('There is nothing to edit by: give a prompt, for example "make the sphere red".')
+
+
+def _require_finite(latents: Tensor, complaint: str) -> None:
+    """Stops a number that is not finite before it enters the training set, where it would spread."""
+    if not latents.isfinite().all():
+        raise ValueError(complaint)

@@ -1,11 +1,14 @@
+import copy
 import json
 import shutil
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 
 from latenteditor.diffusion.instruct_pix2pix import LatentScale, load_instruct_pix2pix, load_noise_schedule
-from latenteditor.editing.editor import denoise
+from latenteditor.editing.editor import EditConfig, LatentEditor, denoise
 from latenteditor.editing.guidance import Denoiser, Guidance, predict_for_guidance
 
 PROMPT = "make it red"
@@ -85,11 +88,22 @@ def test_an_edit_from_pure_noise_matches_the_pipeline_of_diffusers(instruct_pix2
     torch.testing.assert_close(edited, expected, atol=1e-4, rtol=1e-4)
 
 
+def test_the_default_edit_runs_and_keeps_what_lies_outside_the_mask_bit_for_bit(instruct_pix2pix):
+    config = EditConfig(PROMPT)
+    config.delta_mask.gate = 0.0
+    originals = latents(2, seed=1)
+    edited, mask, score = LatentEditor(instruct_pix2pix, config).edit(latents(2), originals, [0, 1])
+    assert score is not None
+    assert 0 < mask.sum() < mask.numel()
+    assert torch.equal(edited.where(~mask, 0.0), originals.where(~mask, 0.0))
+    assert not torch.equal(edited, originals)
+
+
 def test_no_image_stays_exact_zeros(instruct_pix2pix):
     condition = torch.cat([latents(1), torch.zeros(1, 4, 8, 8)])
-    instruct_pix2pix_shifted = type(instruct_pix2pix).__new__(type(instruct_pix2pix))
-    instruct_pix2pix_shifted.latent_scale = LatentScale(scale=0.5, shift=0.3)
-    unscaled = instruct_pix2pix_shifted._unscale(condition)
+    shifted = copy.copy(instruct_pix2pix)
+    shifted.latent_scale = LatentScale(scale=0.5, shift=0.3)
+    unscaled = shifted._unscale(condition)
     assert torch.equal(unscaled[0], condition[0] / 0.5 + 0.3)
     assert torch.equal(unscaled[1], torch.zeros(4, 8, 8))
 
@@ -107,7 +121,7 @@ def test_a_config_without_a_latent_scale_means_the_default_of_its_class(copied_f
     }
     config.write_text(json.dumps(without_scale))
     loaded = load_instruct_pix2pix(str(copied_folder), "cpu")
-    assert loaded.latent_scale.scale == AutoencoderKL(**{}).config.scaling_factor
+    assert loaded.latent_scale.scale == AutoencoderKL().config.scaling_factor
 
 
 def test_the_weights_of_the_autoencoder_are_not_needed(copied_folder):
@@ -215,7 +229,6 @@ def test_a_folder_that_does_not_exist_is_refused(tmp_path):
 
 
 def test_an_unreachable_hub_is_told_from_an_unknown_id(monkeypatch):
-    import httpx
     import huggingface_hub
     from huggingface_hub.errors import OfflineModeIsEnabled, RepositoryNotFoundError
 
@@ -223,7 +236,7 @@ def test_an_unreachable_hub_is_told_from_an_unknown_id(monkeypatch):
         raise OfflineModeIsEnabled("offline")
 
     def unknown(*_args, **_kwargs):
-        response = httpx.Response(404, request=httpx.Request("GET", "https://example.org"))
+        response: Any = SimpleNamespace(status_code=404, headers={}, request=None)
         raise RepositoryNotFoundError("Repository Not Found", response=response)
 
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", offline)

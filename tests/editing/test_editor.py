@@ -206,6 +206,18 @@ def test_results_that_are_not_finite_are_refused():
         )
 
 
+def test_renderings_that_are_not_finite_are_refused_before_they_are_denoised():
+    denoiser = KnownEdit(change())
+    with pytest.raises(ValueError, match="scene renders numbers that are not finite"):
+        make_editor(plain_config(mask="none"), denoiser).edit(draw() / 0.0, draw(), [0, 1])
+    assert not denoiser.batch_sizes
+
+
+def test_the_defaults_fit_the_schedule_of_stable_diffusion():
+    schedule = noise_schedule(first_timestep=1)
+    make_editor(EditConfig(PROMPT), KnownEdit(change(), schedule=schedule))
+
+
 def test_the_latent_editor_is_an_editor():
     assert isinstance(make_editor(plain_config()), Editor)
 
