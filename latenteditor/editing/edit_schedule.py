@@ -15,8 +15,6 @@ class EditScheduleConfig:
     views_per_edit: int = 1
     """Views edited together, in one batch of the denoiser: three latents of memory for each. From
     Instruct-NeRF2NeRF."""
-    first_step: int = 0
-    """Training step before which nothing is edited."""
     seed: int = 0
     """Seed of the order in which views are edited."""
 
@@ -32,16 +30,18 @@ class EditScheduleConfig:
 class EditSchedule:
     """Deals out the views in a shuffled order, all of them once before any of them again."""
 
-    def __init__(self, config: EditScheduleConfig, num_views: int) -> None:
+    def __init__(self, config: EditScheduleConfig, num_views: int, first_step: int = 0) -> None:
+        """Deals out ``num_views`` views from the training step ``first_step`` on."""
         if num_views < 1:
             raise ValueError("There is no view to edit: the scene has none.")
         self.config = config
         self.num_views = num_views
+        self.first_step = first_step
         self.views_dealt = 0
 
     def views_due(self, step: int) -> list[int]:
         """The views to edit before this step: none at most steps, fewer at the end of a round."""
-        since_first = step - self.config.first_step
+        since_first = step - self.first_step
         if since_first < 0 or since_first % self.config.steps_per_edit:
             return []
         return self.deal()

@@ -8,7 +8,7 @@ def dealt(schedule: EditSchedule, steps: range) -> list[int]:
 
 
 def test_views_are_due_every_so_many_steps_from_the_first():
-    schedule = EditSchedule(EditScheduleConfig(steps_per_edit=10, first_step=20), num_views=5)
+    schedule = EditSchedule(EditScheduleConfig(steps_per_edit=10), num_views=5, first_step=20)
     assert [step for step in range(60) if schedule.views_due(step)] == [20, 30, 40, 50]
 
 
