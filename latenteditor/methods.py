@@ -7,10 +7,12 @@ library, and nothing in it can raise.
 import numpy as np
 import torch
 from nerfstudio.configs.base_config import ViewerConfig
+from nerfstudio.data.dataparsers.nerfstudio_dataparser import NerfstudioDataParserConfig
 from nerfstudio.engine.schedulers import ExponentialDecaySchedulerConfig
 from nerfstudio.plugins.types import MethodSpecification
 
 from latenteditor.editing.editor import EditConfig
+from latenteditor.nerf.datamanager import LatentDataManagerConfig
 from latenteditor.nerf.latent_nerfacto import FusedAdamOptimizerConfig, LatentNerfactoPipelineConfig
 from latenteditor.nerf.latenteditor import LatentEditorPipelineConfig
 from latenteditor.nerf.trainer import EditTrainerConfig
@@ -49,6 +51,11 @@ def _optimizers() -> dict[str, dict[str, object]]:
     }
 
 
+def _data() -> LatentDataManagerConfig:
+    """Captures in nerfstudio's own format, unless the command names another dataparser."""
+    return LatentDataManagerConfig(dataparser=NerfstudioDataParserConfig())
+
+
 def _trainer(method_name: str, pipeline: LatentNerfactoPipelineConfig, max_num_iterations: int) -> EditTrainerConfig:
     """What all methods share: where they report, how often they save and evaluate."""
     return EditTrainerConfig(
@@ -69,13 +76,13 @@ def _trainer(method_name: str, pipeline: LatentNerfactoPipelineConfig, max_num_i
 def _editing(method_name: str, description: str, autoencoder: str, half_precision: bool) -> MethodSpecification:
     """A method that edits. 6,000 steps are a fifth of Instruct-NeRF2NeRF's 30,000; the paper needs 5 to 8 times fewer."""
     pipeline = LatentEditorPipelineConfig(
-        autoencoder=autoencoder, edit=EditConfig(half_precision=half_precision)
+        datamanager=_data(), autoencoder=autoencoder, edit=EditConfig(half_precision=half_precision)
     )
     return MethodSpecification(_trainer(method_name, pipeline, max_num_iterations=6000), description)
 
 
 latent_nerfacto = MethodSpecification(
-    _trainer("latent-nerfacto", LatentNerfactoPipelineConfig(), max_num_iterations=3000),
+    _trainer("latent-nerfacto", LatentNerfactoPipelineConfig(datamanager=_data()), max_num_iterations=3000),
     "LatentEditor, step one: reconstructs a scene in the latent space of a diffusion model's autoencoder.",
 )
 
