@@ -50,6 +50,19 @@ class InstructPix2Pix:
         """The precision in which the U-Net computes; predictions come out in that of the latents."""
         return next(self._unet.parameters()).dtype
 
+    def require_channels(self, channels: int) -> None:
+        """Refuses latents of an autoencoder other than its own, as far as the number of channels tells.
+
+        Raises:
+            ValueError: If the U-Net edits latents with another number of channels.
+        """
+        config: Any = self._unet.config
+        if config.out_channels != channels:
+            raise ValueError(
+                f"The scene's latents have {channels} channels and this InstructPix2Pix edits latents with "
+                f"{config.out_channels}: reconstruct the scene with the autoencoder that belongs to it."
+            )
+
     @torch.no_grad()
     def predict_noise(
         self,

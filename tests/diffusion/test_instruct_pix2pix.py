@@ -129,6 +129,14 @@ def test_the_weights_of_the_autoencoder_are_not_needed(copied_folder):
     assert load_instruct_pix2pix(str(copied_folder), "cpu").embed(PROMPT).shape == (32, 16)
 
 
+def test_latents_with_another_number_of_channels_are_refused(instruct_pix2pix):
+    instruct_pix2pix.require_channels(4)
+    with pytest.raises(
+        ValueError, match="latents have 16 channels and this InstructPix2Pix edits latents with 4"
+    ):
+        instruct_pix2pix.require_channels(16)
+
+
 def test_embeddings_are_made_once(instruct_pix2pix):
     assert instruct_pix2pix.embed(PROMPT) is instruct_pix2pix.embed(PROMPT)
 
