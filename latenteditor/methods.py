@@ -36,16 +36,16 @@ torch.serialization.add_safe_globals(
 def _optimizers() -> dict[str, dict[str, object]]:
     """Learning rates and their decay, measured on latents of real captures."""
 
-    def decaying(lr: float, lr_final: float, max_steps: int = 30000) -> dict[str, object]:
+    def decaying(lr: float, lr_final: float, max_steps: int = 3000) -> dict[str, object]:
         return {
             "optimizer": FusedAdamOptimizerConfig(lr=lr, eps=1e-15),
             "scheduler": ExponentialDecaySchedulerConfig(lr_final=lr_final, max_steps=max_steps),
         }
 
     return {
-        "tables": decaying(1e-1, 1e-3),
-        "proposal_networks": decaying(1e-2, 1e-4),
-        "fields": decaying(1e-2, 1e-4),
+        "tables": decaying(1e-1, 1e-2),
+        "proposal_networks": decaying(1e-2, 1e-3),
+        "fields": decaying(1e-2, 1e-3),
         "adapter": decaying(1e-3, 1e-4),
         "camera_opt": decaying(1e-3, 1e-4, 5000),
     }
@@ -56,7 +56,9 @@ def _data() -> LatentDataManagerConfig:
     return LatentDataManagerConfig(dataparser=NerfstudioDataParserConfig())
 
 
-def _trainer(method_name: str, pipeline: LatentNerfactoPipelineConfig, max_num_iterations: int) -> EditTrainerConfig:
+def _trainer(
+    method_name: str, pipeline: LatentNerfactoPipelineConfig, max_num_iterations: int
+) -> EditTrainerConfig:
     """What all methods share: where they report, how often they save and evaluate."""
     return EditTrainerConfig(
         method_name=method_name,
@@ -73,7 +75,9 @@ def _trainer(method_name: str, pipeline: LatentNerfactoPipelineConfig, max_num_i
     )
 
 
-def _editing(method_name: str, description: str, autoencoder: str, half_precision: bool) -> MethodSpecification:
+def _editing(
+    method_name: str, description: str, autoencoder: str, half_precision: bool
+) -> MethodSpecification:
     """A method that edits. 6,000 steps are a fifth of Instruct-NeRF2NeRF's 30,000; the paper needs 5 to 8 times fewer."""
     pipeline = LatentEditorPipelineConfig(
         datamanager=_data(), autoencoder=autoencoder, edit=EditConfig(half_precision=half_precision)

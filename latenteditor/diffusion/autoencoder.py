@@ -1,7 +1,7 @@
 """Images to scaled latents and back: Stable Diffusion's VAE, TAESD, any autoencoder of diffusers.
 
-This file alone knows the latent scales. Everywhere else a latent is `(z - shift) * scale`, the range in which Stable
-Diffusion's U-Net works, `images` are RGB in [0, 1], and the layout is `views channels height width`.
+This file alone knows the latent scales. Everywhere else a latent is `(z - shift) * scale`, the range in which
+Stable Diffusion's U-Net works, `images` are RGB in [0, 1], and the layout is `views channels height width`.
 """
 
 import hashlib
@@ -25,7 +25,8 @@ class AutoencoderConfig(NamedTuple):
     class_name: str
     """The class in diffusers, such as "AutoencoderKL"."""
     subfolder: str
-    """Where inside the model the autoencoder lies: "vae" in a pipeline, "" where the model is the autoencoder."""
+    """Where inside the model the autoencoder lies: "vae" in a pipeline, "" where the model is the
+    autoencoder."""
     channels: int
     """Channels of a latent."""
     factor: int
@@ -63,7 +64,7 @@ class Autoencoder:
 
     @property
     def dtype(self) -> torch.dtype:
-        """The precision in which the network computes. Latents and images come out in the precision they went in."""
+        """The precision in which the network computes; results have that of what went in."""
         return next(self._network.parameters()).dtype
 
     @cached_property
@@ -82,7 +83,7 @@ class Autoencoder:
     def encode(
         self, images: Float[Tensor, "views 3 height width"]
     ) -> Float[Tensor, "views channels rows columns"]:
-        """Returns the scaled latents of images in [0, 1]: the posterior's mode, so the same image gives the same.
+        """Returns the scaled latents of images in [0, 1]: the posterior's mode, so always the same.
 
         Raises:
             ValueError: If a side is not a multiple of `factor`.
@@ -90,7 +91,8 @@ class Autoencoder:
         height, width = images.shape[-2:]
         if height % self.factor or width % self.factor:
             raise ValueError(
-                f"Cannot encode images of {width}x{height} pixels: both sides must be multiples of {self.factor}."
+                f"Cannot encode images of {width}x{height} pixels: both sides must be multiples of "
+                f"{self.factor}."
             )
         chunks = images.split(max(1, PIXELS_PER_CHUNK // (height * width)))
         latents = torch.cat([self._encode(chunk.to(self.device, self.dtype)) for chunk in chunks])
@@ -116,10 +118,11 @@ class Autoencoder:
 
 
 def read_autoencoder_config(model: str) -> AutoencoderConfig:
-    """Reads an autoencoder's sizes and scales from its config file, without its weights and without diffusers.
+    """Reads an autoencoder's sizes from its config file, without its weights and without diffusers.
 
     Args:
-        model: A hub id, a local folder, or "miniature": an autoencoder, or a pipeline with a `vae/` subfolder.
+        model: A hub id, a local folder, or "miniature": an autoencoder, or a pipeline with a `vae/`
+            subfolder.
 
     Raises:
         ValueError: If there is no such model, or no autoencoder in it.
@@ -129,7 +132,8 @@ def read_autoencoder_config(model: str) -> AutoencoderConfig:
         if found is not None and "latent_channels" in found:
             return _autoencoder_config(found, subfolder)
     raise ValueError(
-        f"There is no autoencoder in '{model}': expected a diffusers pipeline with a vae/ subfolder, or a folder whose "
+        f"There is no autoencoder in '{model}': expected a diffusers pipeline with a vae/ subfolder, or a "
+        f"folder whose "
         f"config.json is an autoencoder's."
     )
 
@@ -138,10 +142,11 @@ def load_autoencoder(model: str, device: torch.device | str, half_precision: boo
     """Loads the autoencoder of a model and nothing else of it.
 
     Args:
-        model: A hub id, a local folder, or "miniature": an autoencoder, or a pipeline with a `vae/` subfolder.
+        model: A hub id, a local folder, or "miniature": an autoencoder, or a pipeline with a `vae/`
+            subfolder.
         device: Where it computes.
-        half_precision: Compute in float16; in bfloat16 on a CPU, or where the autoencoder's config says that float16
-            overflows.
+        half_precision: Compute in float16; in bfloat16 on a CPU, or where the autoencoder's config says that
+            float16 overflows.
 
     Raises:
         ValueError: If there is no such model, no autoencoder in it, or its weights are missing.
@@ -159,7 +164,8 @@ def load_autoencoder(model: str, device: torch.device | str, half_precision: boo
     network_class: Any = getattr(diffusers, config.class_name, None)
     if network_class is None:
         raise ValueError(
-            f"The autoencoder of '{model}' is a {config.class_name}, which diffusers {diffusers.__version__} does not "
+            f"The autoencoder of '{model}' is a {config.class_name}, which diffusers "
+            f"{diffusers.__version__} does not "
             f"have: upgrade diffusers or pass another autoencoder."
         )
     try:

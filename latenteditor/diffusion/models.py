@@ -9,13 +9,14 @@ MINIATURE = "miniature"
 
 
 def resolve_model(model: str) -> str:
-    """Returns what diffusers can load: the miniature's own folder for its name, a local folder or hub id as it is."""
+    """Returns what diffusers can load: a local folder or hub id as it is, and the miniature's folder."""
     if model != MINIATURE:
         return str(Path(model).expanduser()) if Path(model).expanduser().is_dir() else model
     folder = Path(__file__).parent.parent / "miniature" / "instruct_pix2pix"
     if not folder.is_dir():
         raise ValueError(
-            f"The model 'miniature' should lie in {folder}, but that folder does not exist: reinstall the package."
+            f"The model 'miniature' should lie in {folder}, but that folder does not exist: reinstall the "
+            f"package."
         )
     return str(folder)
 
@@ -53,7 +54,8 @@ def read_model_file(model: str, name: str) -> dict[str, Any] | None:
             if error.response is None:
                 raise ValueError(unreachable(model)) from error
             raise ValueError(
-                f"The hub has no model '{model}' for you (status {error.response.status_code}): check the id, "
+                f"The hub has no model '{model}' for you (status {error.response.status_code}): check the "
+                f"id, "
                 f"log in with `hf auth login` if it is gated, or pass a local folder."
             ) from error
         except OSError as error:
@@ -64,6 +66,7 @@ def read_model_file(model: str, name: str) -> dict[str, Any] | None:
 def unreachable(model: str) -> str:
     """The sentence for a hub model that is not on this machine while the hub cannot be reached."""
     return (
-        f"'{model}' is no local folder, is not in the hub's cache on this machine, and the hub cannot be reached: "
+        f"'{model}' is no local folder, is not in the hub's cache on this machine, and the hub cannot be "
+        f"reached: "
         f"pass a local folder or 'miniature', or connect once."
     )

@@ -1,4 +1,4 @@
-"""The paper's refinement adapter: an image-space network repairs what a field of single rays cannot render."""
+"""The paper's refinement adapter: it repairs in a whole view what single rays cannot render."""
 
 from typing import Any
 
@@ -8,11 +8,11 @@ from torch import Tensor, nn
 
 
 class RefinementAdapter(nn.Module):
-    """Refines a rendered latent image: z̃ = ẑ + ConvUp(SelfAttention(ConvDown(ẑ))). The identity until trained.
+    """Refines a rendered view: z̃ = ẑ + ConvUp(SelfAttention(ConvDown(ẑ))). The identity until trained.
 
-    The field renders each latent cell from one ray, and is blind to what the autoencoder wrote into a cell because of
-    its neighbours. The convolutions see the neighbourhood, the attention the whole view. Any size of latent image
-    works, because nothing in here depends on a position.
+    The field renders each latent cell from one ray, and is blind to what the autoencoder wrote into a cell
+    because of its neighbours. The convolutions see the neighbourhood, the attention the whole view. Any size
+    of latent image works, because nothing in here depends on a position.
     """
 
     def __init__(self, channels: int, width: int = 128, heads: int = 4) -> None:
@@ -20,7 +20,8 @@ class RefinementAdapter(nn.Module):
 
         Args:
             channels: Channels of a latent.
-            width: Channels inside. The first convolution halves the resolution, so four times `channels` keep all.
+            width: Channels inside. The first convolution halves the resolution, so four times `channels` keep
+                all.
             heads: Attention heads, a divisor of `width`.
         """
         super().__init__()

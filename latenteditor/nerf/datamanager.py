@@ -1,13 +1,12 @@
-"""Every photograph once through the encoder: latents per view, cameras at latent resolution, rays through both.
+"""Every photograph once through the encoder: latents per view, and cameras and rays to go with them.
 
-The datasets stay what the host expects, photographs at full resolution. Beside them this data manager keeps, for each
-training view, the latent of the photograph (`originals`) and the latent the scene is trained towards (`targets`), which
-an edit may replace. Views are numbered as in the dataset, and may differ in size.
+The datasets stay what the host expects, photographs at full resolution. Beside them this data manager keeps,
+for each training view, the latent of the photograph (`originals`) and the latent the scene is trained towards
+(`targets`), which an edit may replace. Views are numbered as in the dataset, and may differ in size.
 """
 
 import hashlib
 import os
-import tempfile
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
@@ -25,7 +24,7 @@ from nerfstudio.data.datasets.base_dataset import InputDataset
 from nerfstudio.data.utils.dataloaders import FixedIndicesEvalDataloader, RandIndicesEvalDataloader
 from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackAttributes
 from nerfstudio.model_components.ray_generators import RayGenerator
-from nerfstudio.utils.rich_utils import CONSOLE, get_progress
+from nerfstudio.utils.rich_utils import get_progress
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -38,21 +37,24 @@ class LatentDataManagerConfig(VanillaDataManagerConfig):
 
     _target: type = field(default_factory=lambda: LatentDataManager)
     image_size: int | None = 512
-    """Pixels along the long side of a photograph when it is encoded; None keeps the native size. Both sides are then
-    rounded to multiples of the autoencoder's factor. InstructPix2Pix edits best at 512; the rest is our choice."""
+    """Pixels along the long side of a photograph when it is encoded; None keeps the native size. Both sides
+    are then rounded to multiples of the autoencoder's factor. InstructPix2Pix edits best at 512; the rest is
+    our choice."""
     train_num_rays_per_batch: int = 4096
-    """Rays per training step on a GPU, drawn from all views. As in nerfacto."""
-    train_num_rays_per_batch_on_cpu: int = 512
-    """Rays per training step on a CPU, where many small steps learn faster than few large ones. Measured by us."""
+    """Rays per training step, drawn from all views. As in nerfacto."""
+    max_num_rays_on_cpu: int = 512
+    """Rays per training step at most on a CPU, where many small steps learn faster than few large ones.
+    Measured by us."""
     eval_num_rays_per_batch: int = 1024
     """Rays per evaluation batch."""
     steps_per_view: int = 1
-    """A whole view goes through the adapter every this many steps on a GPU. Our choice."""
-    steps_per_view_on_cpu: int = 4
-    """A whole view goes through the adapter every this many steps on a CPU. Our choice: half of the time for each."""
+    """A whole view goes through the adapter every this many steps. Our choice."""
+    min_steps_per_view_on_cpu: int = 4
+    """On a CPU, whole views come every this many steps at most. Our choice: they then take half of the time."""
     latent_cache_dir: Path | None = None
-    """Folder in which the latents are kept from run to run. None: `.latents` inside the output folder of ns-train. Only
-    training reads it; ns-eval, ns-render, ns-viewer and ns-export need no latents of training views."""
+    """Folder in which the latents are kept from run to run. None: `.latents` inside the output folder of
+    ns-train. Only training reads it; ns-eval, ns-render, ns-viewer and ns-export need no latents of training
+    views."""
 
 
 class ViewStatistics(NamedTuple):
@@ -63,7 +65,8 @@ class ViewStatistics(NamedTuple):
     std: Float[Tensor, "channels"]
     """Standard deviation of each channel."""
     preview: Float[Tensor, "channels_and_one 3"]
-    """Takes a latent, followed by a one, to the mean color of its cell: a least-squares fit to the photographs."""
+    """Takes a latent, followed by a one, to the mean color of its cell: a least-squares fit to the
+    photographs."""
     image_size: int
     """Pixels along the long side of the largest encoded photograph."""
 
@@ -80,18 +83,19 @@ class EncodedView(NamedTuple):
 class LatentViews:
     """The latents of some views: what they were, and what the scene is trained towards."""
 
-    def __init__(self, originals: Sequence[Float[Tensor, "channels rows columns"]]) -> None:
+    def __init__(self, originals: Sequence[Float[Tensor, "channels _ _"]]) -> None:
         """Starts with every target at its original."""
         self.originals = list(originals)
         self.replaced: dict[int, Float[Tensor, "channels rows columns"]] = {}
-        # All cells of all views, one after the other, whatever the size of a view: rays pick their targets from here.
+        # All cells of all views, one after the other, whatever the size of a view: rays pick their targets
+        # from here.
         self._cells = torch.cat([latent.flatten(start_dim=1).T for latent in self.originals])
         self._columns = torch.tensor([latent.shape[2] for latent in self.originals])
         num_cells = torch.tensor([latent.shape[1] * latent.shape[2] for latent in self.originals])
         self._first_cell = num_cells.cumsum(0) - num_cells
 
     @property
-    def targets(self) -> list[Float[Tensor, "channels rows columns"]]:
+    def targets(self) -> list[Float[Tensor, "channels _ _"]]:
         """The latents that the scene is trained towards."""
         return [self.replaced.get(index, original) for index, original in enumerate(self.originals)]
 
@@ -104,7 +108,8 @@ class LatentViews:
         original = self.originals[index]
         if latents.shape != original.shape:
             raise ValueError(
-                f"View {index} holds latents of shape {tuple(original.shape)} and cannot be replaced by latents of "
+                f"View {index} holds latents of shape {tuple(original.shape)} and cannot be replaced by "
+                f"latents of "
                 f"shape {tuple(latents.shape)}."
             )
         self.replaced[index] = latents.detach().to(original).clone()
@@ -129,9 +134,9 @@ class LatentViews:
 
 
 class CellSampler:
-    """Draws latent cells uniformly from all views, which may differ in size, and whole views in a shuffled order."""
+    """Draws latent cells from all views, which may differ in size, and whole views in shuffled order."""
 
-    def __init__(self, valid: Sequence[Bool[Tensor, "rows columns"]]) -> None:
+    def __init__(self, valid: Sequence[Bool[Tensor, "_ _"]]) -> None:
         """Draws from the cells that are `valid`, given per view."""
         self._cells = torch.cat(
             [F.pad(mask.nonzero(), (1, 0), value=index) for index, mask in enumerate(valid)]
@@ -215,9 +220,10 @@ class LatentDataManager(VanillaDataManager[InputDataset]):
         """Lays rays through the latent cells of the training views; encodes nothing."""
         self._check_photographs(self.train_dataset)
         self.train_photographs, self.train_cameras = self._at_working_size(self.train_dataset)
-        on_cpu = torch.device(self.device).type == "cpu"
-        rays = self.config.train_num_rays_per_batch_on_cpu if on_cpu else self.config.train_num_rays_per_batch
-        self.steps_per_view = self.config.steps_per_view_on_cpu if on_cpu else self.config.steps_per_view
+        rays, self.steps_per_view = self.config.train_num_rays_per_batch, self.config.steps_per_view
+        if torch.device(self.device).type == "cpu":
+            rays = min(rays, self.config.max_num_rays_on_cpu)
+            self.steps_per_view = max(self.steps_per_view, self.config.min_steps_per_view_on_cpu)
         # The host sets the number of rays on this sampler, of which nothing else is used.
         self.train_pixel_sampler = self._get_pixel_sampler(self.train_dataset, rays)
         self.train_ray_generator = RayGenerator(self.train_cameras.to(self.device))
@@ -225,7 +231,7 @@ class LatentDataManager(VanillaDataManager[InputDataset]):
         self._train_cells = CellSampler(self._train_valid)
 
     def setup_eval(self) -> None:
-        """Lays rays through the latent cells of the held-out views and serves their photographs at working size."""
+        """Lays rays through the held-out views, and serves their photographs at working size."""
         self._check_photographs(self.eval_dataset)
         self.eval_photographs, self.eval_cameras = self._at_working_size(self.eval_dataset)
         self.eval_pixel_sampler = self._get_pixel_sampler(
@@ -240,7 +246,7 @@ class LatentDataManager(VanillaDataManager[InputDataset]):
     def get_training_callbacks(
         self, training_callback_attributes: TrainingCallbackAttributes
     ) -> list[TrainingCallback]:
-        """Encodes the photographs, now that training is sure to follow and the run's output folder is known."""
+        """Encodes the photographs, now that training will follow and the output folder is known."""
         trainer = training_callback_attributes.trainer
         if self._cache_dir is None and trainer is not None:
             self._cache_dir = Path(trainer.config.output_dir) / ".latents"
@@ -265,13 +271,13 @@ class LatentDataManager(VanillaDataManager[InputDataset]):
         return self._statistics
 
     @property
-    def originals(self) -> list[Float[Tensor, "channels rows columns"]]:
-        """The scaled latents of the training photographs; empty until training begins or `encode_views` is called."""
+    def originals(self) -> list[Float[Tensor, "channels _ _"]]:
+        """The scaled latents of the training photographs; empty until `encode_views` was called."""
         # Not encoded on demand: the viewer reads every attribute of every module when it starts.
         return [] if self.views is None else self.views.originals
 
     @property
-    def targets(self) -> list[Float[Tensor, "channels rows columns"]]:
+    def targets(self) -> list[Float[Tensor, "channels _ _"]]:
         """The scaled latents that the scene is trained towards; empty as `originals` is."""
         return [] if self.views is None else self.views.targets
 
@@ -297,7 +303,7 @@ class LatentDataManager(VanillaDataManager[InputDataset]):
             batch["latents"] = self.views.at(cells)
             if step % self.steps_per_view == 0:
                 batch["view"] = self._whole_view(self._train_cells.next_view())
-        return self.train_ray_generator(cells), batch
+        return self.train_ray_generator(cells.to(self.device)), batch
 
     def next_eval(self, step: int) -> tuple[RayBundle, dict[str, Any]]:
         """Returns random rays of the held-out views and their latents."""
@@ -307,7 +313,8 @@ class LatentDataManager(VanillaDataManager[InputDataset]):
             self._eval_views = LatentViews([view.latents for view in encoded])
         assert self.eval_pixel_sampler is not None
         cells = self._eval_cells.sample(self.eval_pixel_sampler.num_rays_per_batch)
-        return self.eval_ray_generator(cells), {"indices": cells, "latents": self._eval_views.at(cells)}
+        rays = self.eval_ray_generator(cells.to(self.device))
+        return rays, {"indices": cells, "latents": self._eval_views.at(cells)}
 
     def get_extra_state(self) -> dict[str, dict[int, Tensor]]:
         """The replaced targets, for the checkpoint."""
@@ -344,9 +351,7 @@ class LatentDataManager(VanillaDataManager[InputDataset]):
         latent_sizes = [(height // factor, width // factor) for height, width in sizes]
         return photographs, resize_cameras(dataset.cameras, latent_sizes)
 
-    def _valid_cells(
-        self, photographs: ResizedPhotographs, cameras: Cameras
-    ) -> list[Bool[Tensor, "rows columns"]]:
+    def _valid_cells(self, photographs: ResizedPhotographs, cameras: Cameras) -> list[Bool[Tensor, "_ _"]]:
         sizes = [
             (int(rows), int(columns)) for rows, columns in zip(cameras.height, cameras.width, strict=True)
         ]
@@ -362,7 +367,8 @@ class LatentDataManager(VanillaDataManager[InputDataset]):
         if missing:
             raise ValueError(
                 f"{len(missing)} of {len(dataset)} photographs that {self.get_datapath()} lists do not exist "
-                f"({_some(missing)}): remove them from its transforms.json, or use the parser instant-ngp-data, "
+                f"({_some(missing)}): remove them from its transforms.json, or use the parser "
+                f"instant-ngp-data, "
                 f"which skips them."
             )
 
@@ -394,7 +400,7 @@ class LatentDataManager(VanillaDataManager[InputDataset]):
 
 
 def working_size(height: int, width: int, image_size: int | None, factor: int) -> tuple[int, int]:
-    """Returns the (height, width) at which a photograph is encoded: multiples of `factor`, `image_size` at the longer.
+    """Returns the (height, width) of a photograph when encoded: multiples of `factor`.
 
     Raises:
         ValueError: If the long side would be no cell long.
@@ -409,7 +415,7 @@ def working_size(height: int, width: int, image_size: int | None, factor: int) -
 
 
 def resize_cameras(cameras: Cameras, sizes: Sequence[tuple[int, int]]) -> Cameras:
-    """Returns copies of cameras that see the same through images of other (height, width), whatever the rounding."""
+    """Returns copies of cameras that see exactly the same in images of other (height, width)."""
     resized = deepcopy(cameras)
     height, width = (torch.tensor(side, device=cameras.device)[:, None] for side in zip(*sizes, strict=True))
     across, down = width / cameras.width, height / cameras.height
@@ -460,8 +466,7 @@ def _write_view(path: Path | None, view: EncodedView) -> None:
     if path is None:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, partial = tempfile.mkstemp(dir=path.parent, suffix=".partial")
-    os.close(handle)
+    partial = path.with_suffix(f".{os.getpid()}.partial")
     save_file({name: value.cpu().contiguous() for name, value in view._asdict().items()}, partial)
     os.replace(partial, path)
 

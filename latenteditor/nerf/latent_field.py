@@ -1,4 +1,4 @@
-"""The field of a latent scene: nerfacto's, with unbounded latent channels for its color and grids a CPU can train."""
+"""The field of a latent scene: nerfacto's, with latents for its colors and grids that a CPU can train."""
 
 from typing import Any, Literal
 
@@ -9,6 +9,7 @@ from jaxtyping import Float
 from nerfstudio.field_components.mlp import MLP
 from nerfstudio.fields.density_fields import HashMLPDensityField
 from nerfstudio.fields.nerfacto_field import NerfactoField
+from nerfstudio.model_components import renderers
 from torch import Tensor, nn
 
 Encoding = Literal["dense", "hash"]
@@ -17,8 +18,9 @@ Encoding = Literal["dense", "hash"]
 class DenseGrids(nn.Module):
     """Feature grids of several resolutions, all stored in full and read by trilinear interpolation.
 
-    A latent scene needs no more than about a hundred cells along a side, so that nothing has to be hashed; a full grid
-    is read by one call of torch and trains three to five times faster on a CPU than nerfstudio's hash tables in torch.
+    A latent scene needs no more than about a hundred cells along a side, so that nothing has to be hashed; a
+    full grid is read by one call of torch and trains three to five times faster on a CPU than nerfstudio's
+    hash tables in torch.
     """
 
     def __init__(
@@ -36,7 +38,8 @@ class DenseGrids(nn.Module):
             base_res: Cells along each side of the coarsest.
             max_res: Cells along each side of the finest.
             features_per_level: Features in each cell.
-            position_gradients: Whether gradients flow to the positions, as an optimizer of cameras needs; costs time.
+            position_gradients: Whether gradients flow to the positions, as an optimizer of cameras needs;
+                costs time.
         """
         super().__init__()
         self.position_gradients = position_gradients
@@ -59,7 +62,8 @@ class DenseGrids(nn.Module):
 class LatentField(NerfactoField):
     """Nerfacto's field with `channels` unbounded channels instead of three between 0 and 1.
 
-    It speaks in latents of zero mean and unit variance; what it answers under nerfstudio's name for a color is latent.
+    It speaks in latents of zero mean and unit variance; what it answers under nerfstudio's name for a color
+    is latent.
     """
 
     def __init__(
@@ -141,28 +145,29 @@ class LatentDensityField(HashMLPDensityField):
 
 
 class LatentRenderer(nn.Module):
-    """Volume rendering of latents: a weighted sum that is never clamped, on top of the last sample's latent."""
+    """Volume rendering of latents: a weighted sum, never clamped, on top of the last sample."""
 
     background_color = "last_sample"
     """Nerfstudio asks a renderer of colors for this name."""
 
     def forward(
         self,
-        latents: Float[Tensor, "*rays samples channels"],
+        rgb: Float[Tensor, "*rays samples channels"],
         weights: Float[Tensor, "*rays samples 1"],
-        cropped: bool = False,
     ) -> Float[Tensor, "*rays channels"]:
         """Returns one latent per ray.
 
+        While the host shows a cropped scene on a background of its own, the last sample lies outside of the
+        crop and means nothing; what shines through is then the mean latent.
+
         Args:
-            latents: Normalized latents along each ray.
+            rgb: Normalized latents along each ray, under the name that nerfacto gives them.
             weights: Weights along each ray, which sum to at most one.
-            cropped: Whether what lies behind is cut away; it is then the mean latent instead of the last sample's.
         """
-        foreground = (weights * torch.nan_to_num(latents)).sum(dim=-2)
-        if cropped:
+        foreground = (weights * torch.nan_to_num(rgb)).sum(dim=-2)
+        if renderers.BACKGROUND_COLOR_OVERRIDE is not None:
             return foreground
-        return foreground + (1 - weights.sum(dim=-2)) * latents[..., -1, :]
+        return foreground + (1 - weights.sum(dim=-2)) * rgb[..., -1, :]
 
 
 def table_parameters(module: nn.Module) -> list[nn.Parameter]:

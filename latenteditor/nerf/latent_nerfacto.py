@@ -1,13 +1,13 @@
-"""Reconstruction in latent space: a nerfacto that renders latents, an adapter that refines them, a decoder to look.
+"""Reconstruction in latent space: a nerfacto renders latents, an adapter refines them, a decoder shows them.
 
-In training, random rays of all views teach the field, MSE(ẑ, z), and whole views, rendered without gradient, teach the
-adapter, λ·MSE(z̃, z); both losses are in units of each channel's variance. Whoever looks gets the decoded z̃ as `rgb`.
-Of a single ray, and in frames too small to decode, `rgb` is a linear preview of the latent.
+In training, random rays of all views teach the field, MSE(ẑ, z), and whole views, rendered without gradient,
+teach the adapter, λ·MSE(z̃, z); both losses are in units of each channel's variance. Whoever looks gets the
+decoded z̃ as `rgb`. Of a single ray, and in frames too small to decode, `rgb` is a linear preview of the
+latent.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -21,13 +21,13 @@ from nerfstudio.cameras.rays import RayBundle
 from nerfstudio.data.scene_box import OrientedBox
 from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackAttributes
 from nerfstudio.engine.optimizers import AdamOptimizerConfig
-from nerfstudio.field_components.field_heads import FieldHeadNames
 from nerfstudio.field_components.spatial_distortions import SceneContraction
 from nerfstudio.model_components import renderers
 from nerfstudio.model_components.losses import distortion_loss, interlevel_loss
 from nerfstudio.model_components.ray_samplers import ProposalNetworkSampler, UniformSampler
-from nerfstudio.model_components.renderers import AccumulationRenderer, DepthRenderer
+from nerfstudio.model_components.renderers import AccumulationRenderer, DepthRenderer, NormalsRenderer
 from nerfstudio.model_components.scene_colliders import NearFarCollider
+from nerfstudio.model_components.shaders import NormalsShader
 from nerfstudio.models.base_model import Model
 from nerfstudio.models.nerfacto import NerfactoModel, NerfactoModelConfig
 from nerfstudio.pipelines.base_pipeline import VanillaPipeline, VanillaPipelineConfig
@@ -57,7 +57,8 @@ from latenteditor.nerf.latent_field import (
 )
 
 LATENT_RANGE = 6.0
-"""The data range of every latent PSNR: three standard deviations of each channel to either side of its mean."""
+"""The data range of every latent PSNR: three standard deviations of each channel to either side of its
+mean."""
 
 MIN_ROWS = 3
 """Latent images with fewer rows or columns are not worth decoding."""
@@ -73,16 +74,18 @@ class FusedAdamOptimizerConfig(AdamOptimizerConfig):
 
 @dataclass
 class LatentNerfactoModelConfig(NerfactoModelConfig):
-    """A nerfacto of latents. Where a default differs from nerfacto's, it was measured on latents of real captures."""
+    """A nerfacto of latents. Defaults that differ from nerfacto's were measured on real captures."""
 
     _target: type = field(default_factory=lambda: LatentNerfactoModel)
     encoding: Encoding = "dense"
-    """Grids stored in full, or nerfacto's hash tables. Dense grids are three to five times faster on a CPU and enough
-    for latents; hash tables reach finer resolutions (raise max_res) and can use tiny-cuda-nn on a GPU."""
+    """Grids stored in full, or nerfacto's hash tables. Dense grids are three to five times faster on a CPU
+    and enough for latents; hash tables reach finer resolutions (raise max_res) and can use tiny-cuda-nn on a
+    GPU."""
     num_levels: int = 6
     """Grids of the field, from base_res to max_res. Measured by us; nerfacto has 16."""
     max_res: int = 128
-    """Cells along each side of the field's finest grid. Measured by us; nerfacto has 2048, for photographs."""
+    """Cells along each side of the field's finest grid. Measured by us; nerfacto has 2048, for
+    photographs."""
     hidden_dim_color: int = 64
     """Width of the latent head. As in nerfacto."""
     num_proposal_iterations: int = 1
@@ -98,11 +101,14 @@ class LatentNerfactoModelConfig(NerfactoModelConfig):
     )
     """Arguments for the proposal density fields. Measured by us."""
     average_init_density: float = 1.0
-    """Average density before training. Measured by us: the 0.01 of the method nerfacto is 2 dB worse on latents."""
+    """Average density before training. Measured by us: the 0.01 of the method nerfacto is 2 dB worse on
+    latents."""
     use_appearance_embedding: bool = False
-    """Whether each training image has an embedding. Off: it blurs latents and has no meaning for edited views."""
+    """Whether each training image has an embedding. Off: it blurs latents and has no meaning for edited
+    views."""
     camera_optimizer: CameraOptimizerConfig = field(default_factory=lambda: CameraOptimizerConfig(mode="off"))
-    """Optimizer of the cameras. Off: edits must not move cameras, and latents are too coarse to refine them."""
+    """Optimizer of the cameras. Off: edits must not move cameras, and latents are too coarse to refine
+    them."""
     implementation: Literal["tcnn", "torch"] = "torch"
     """Perceptrons and hash tables in torch or in tiny-cuda-nn."""
     eval_num_rays_per_chunk: int = 4096
@@ -114,7 +120,8 @@ class LatentNerfactoModelConfig(NerfactoModelConfig):
     adapter_heads: int = 4
     """Attention heads of the adapter. Our choice."""
     adapter_loss_mult: float = 1.0
-    """λ, the weight of MSE(z̃, z). Our choice; the adapter is trained apart, so that only its step size depends on it."""
+    """λ, the weight of MSE(z̃, z). Our choice; the adapter is trained apart, so that only its step size
+    depends on it."""
 
 
 class LatentNerfactoModel(NerfactoModel):
@@ -123,7 +130,7 @@ class LatentNerfactoModel(NerfactoModel):
     config: LatentNerfactoModelConfig
 
     def populate_modules(self) -> None:
-        """Builds nerfacto's parts, with latent field and renderer, and without its metric that downloads a network."""
+        """Builds nerfacto's parts, with latents for colors and no metric that downloads a network."""
         Model.populate_modules(self)
         config = self.config
         self.autoencoder: Autoencoder = self.kwargs["autoencoder"]
@@ -186,11 +193,14 @@ class LatentNerfactoModel(NerfactoModel):
             initial_sampler=UniformSampler(single_jitter=config.use_single_jitter) if uniform else None,
         )
         self.collider = NearFarCollider(near_plane=config.near_plane, far_plane=config.far_plane)
-        self.renderer_latent = LatentRenderer()
-        self.renderer_rgb: Any = self.renderer_latent  # The host reads its background_color.
+        self.renderer_rgb: Any = LatentRenderer()
         self.renderer_accumulation = AccumulationRenderer()
         self.renderer_depth = DepthRenderer(method="median")
         self.renderer_expected_depth = DepthRenderer(method="expected")
+        self.renderer_normals = NormalsRenderer()
+        self.normals_shader = NormalsShader()
+        proposals = range(config.num_proposal_iterations)
+        self._not_shown = {"expected_depth", *(f"prop_depth_{index}" for index in proposals)}
         self.step = 0
         self.register_buffer("latent_mean", torch.zeros(channels))
         self.register_buffer("latent_std", torch.ones(channels))
@@ -208,7 +218,7 @@ class LatentNerfactoModel(NerfactoModel):
         return int(self.image_size) > 0
 
     def set_statistics(self, statistics: ViewStatistics) -> None:
-        """Takes the units in which the field speaks, and the linear preview. They are saved with the checkpoint."""
+        """Takes the units of the field and the linear preview, which the checkpoint keeps."""
         self.latent_mean.copy_(statistics.mean)
         self.latent_std.copy_(statistics.std)
         self.preview_matrix.copy_(statistics.preview)
@@ -240,31 +250,13 @@ class LatentNerfactoModel(NerfactoModel):
 
     def get_outputs(self, ray_bundle: RayBundle) -> dict[str, Any]:
         """Returns `latent` per ray, its linear preview as `rgb`, and nerfacto's other outputs."""
-        if self.training:
-            self.camera_optimizer.apply_to_raybundle(ray_bundle)
-        samples, weights_list, samples_list = self.proposal_sampler(ray_bundle, density_fns=self.density_fns)
-        field_outputs = self.field.forward(samples, compute_normals=self.config.predict_normals)
-        weights = samples.get_weights(field_outputs[FieldHeadNames.DENSITY])
-        weights_list.append(weights)
-        samples_list.append(samples)
-        cropped = renderers.BACKGROUND_COLOR_OVERRIDE is not None
-        normalized = self.renderer_latent(field_outputs[FieldHeadNames.RGB], weights, cropped)
-        latent = normalized * self.latent_std + self.latent_mean
-        with torch.no_grad():
-            depth = self.renderer_depth(weights=weights, ray_samples=samples)
-            outputs: dict[str, Any] = {
-                "rgb": self.preview(latent),
-                "latent": latent,
-                "accumulation": self.renderer_accumulation(weights=weights),
-                "depth": depth,
-            }
-        if self.training:
-            outputs["weights_list"] = weights_list
-            outputs["ray_samples_list"] = samples_list
-        return outputs
+        outputs = super().get_outputs(ray_bundle)
+        latent = outputs.pop("rgb") * self.latent_std + self.latent_mean
+        shown = {name: values for name, values in outputs.items() if name not in self._not_shown}
+        return {"rgb": self.preview(latent), "latent": latent, **shown}
 
     def preview(self, latents: Float[Tensor, "*rays channels"]) -> Float[Tensor, "*rays 3"]:
-        """Returns the mean color in [0, 1] of the pixels that each latent stands for, as far as it is linear."""
+        """Returns the mean color in [0, 1] of each latent's pixels, as far as it is linear."""
         return (latents @ self.preview_matrix[:-1] + self.preview_matrix[-1]).clamp(0, 1)
 
     def refine(
@@ -312,6 +304,13 @@ class LatentNerfactoModel(NerfactoModel):
             view: WholeView = batch["view"]
             error = (outputs["adapted"] - self._normalized(view.latents)) ** 2
             losses["adapter_loss"] = self.config.adapter_loss_mult * error[:, view.valid].mean()
+        if self.config.predict_normals:
+            orientation, predicted = (
+                outputs["rendered_orientation_loss"],
+                outputs["rendered_pred_normal_loss"],
+            )
+            losses["orientation_loss"] = self.config.orientation_loss_mult * orientation.mean()
+            losses["pred_normal_loss"] = self.config.pred_normal_loss_mult * predicted.mean()
         self.camera_optimizer.get_loss_dict(losses)
         return losses
 
@@ -319,11 +318,12 @@ class LatentNerfactoModel(NerfactoModel):
     def get_outputs_for_camera(
         self, camera: Cameras, obb_box: OrientedBox | None = None
     ) -> dict[str, Tensor]:
-        """Returns `rgb` decoded from refined latents, and `latent`, `depth`, `accumulation`, all as large as the camera.
+        """Returns `rgb` decoded from refined latents, `latent`, `depth`, `accumulation`, in camera size.
 
-        Latents mean what they mean at the size at which the photographs were encoded, so that is the size at which they
-        are rendered and decoded; the image is then resized to what was asked. A frame with no more pixels than such a
-        latent image has cells, as the viewer asks while it moves, shows the linear preview.
+        Latents mean what they mean at the size at which the photographs were encoded, so that is the size at
+        which they are rendered and decoded; the image is then resized to what was asked. A frame with no more
+        pixels than such a latent image has cells, as the viewer asks while it moves, shows the linear
+        preview.
 
         Args:
             camera: A batch of one. It is not changed.
@@ -355,11 +355,12 @@ class LatentNerfactoModel(NerfactoModel):
     def get_image_metrics_and_images(
         self, outputs: dict[str, Tensor], batch: dict[str, Any]
     ) -> tuple[dict[str, float], dict[str, Tensor]]:
-        """Returns how well a held-out view is rendered, as decoded image and as latents, and images to look at.
+        """Returns how well a held-out view is rendered, and images to look at.
 
-        `psnr` and `ssim` compare the decoded refined latents to the photograph, `psnr_without_adapter` the decoded
-        field's own, and `ceiling_psnr` the decoded latents of the photograph itself, beyond which no field can get.
-        `latent_psnr` compares refined latents to the photograph's, with data range `LATENT_RANGE`.
+        `psnr` and `ssim` compare the decoded refined latents to the photograph, `psnr_without_adapter` the
+        decoded field's own, and `ceiling_psnr` the decoded latents of the photograph itself, beyond which no
+        field can get. `latent_psnr` compares refined latents to the photograph's, with data range
+        `LATENT_RANGE`.
         """
         rendered = outputs["rgb"].to(self.device)
         size = rendered.shape[0], rendered.shape[1]
@@ -400,7 +401,7 @@ class LatentNerfactoModel(NerfactoModel):
         return float(np.clip(np.interp(step, [0, warmup], [0, every]), 1, every))
 
     def _latent_size(self, size: tuple[int, int]) -> tuple[int, int] | None:
-        """Returns the (rows, columns) in which to render an image of (height, width); None for the linear preview."""
+        """Returns the (rows, columns) to render for an image; None for the linear preview."""
         if not self.knows_latents:
             return None
         factor = self.autoencoder.factor
@@ -413,7 +414,7 @@ class LatentNerfactoModel(NerfactoModel):
     def _field_latents(self, rays: RayBundle) -> Float[Tensor, "channels rows columns"]:
         """Renders ẑ of a whole view without gradient, jitter, or what belongs to single training views."""
         with torch.no_grad(), evaluation(self):
-            return self._maps(deepcopy(rays))["latent"].permute(2, 0, 1)
+            return self._maps(rays)["latent"].permute(2, 0, 1)
 
     def _maps(self, rays: RayBundle) -> dict[str, Tensor]:
         return super().get_outputs_for_camera_ray_bundle(rays)
@@ -459,8 +460,9 @@ class LatentNerfactoPipelineConfig(VanillaPipelineConfig):
     model: LatentNerfactoModelConfig = field(default_factory=LatentNerfactoModelConfig)
     """Options of the scene."""
     autoencoder: str = "timbrooks/instruct-pix2pix"
-    """Hub id or local folder of an autoencoder, or of a pipeline that has one; "miniature" for the built-in one. The
-    default is Stable Diffusion's, as in the paper; madebyollin/taesd is its small stand-in, ten times faster."""
+    """Hub id or local folder of an autoencoder, or of a pipeline that has one; "miniature" for the built-in
+    one. The default is Stable Diffusion's, as in the paper; madebyollin/taesd is its small stand-in, ten
+    times faster."""
     half_precision: bool = False
     """Run the autoencoder in half precision. Off: encoding happens once, and precision is lost for good."""
 
@@ -517,7 +519,7 @@ class LatentNerfactoPipeline(VanillaPipeline):
         return model
 
     def get_train_loss_dict(self, step: int) -> tuple[Any, dict[str, Tensor], dict[str, Tensor]]:
-        """Returns outputs, losses and metrics of one training step: random rays, and a whole view when it is due."""
+        """Returns outputs, losses and metrics of one step: random rays, and a whole view if due."""
         ray_bundle, batch = self.datamanager.next_train(step)
         outputs = self._model(ray_bundle, view=batch.get("view"))
         metrics = self.model.get_metrics_dict(outputs, batch)
@@ -561,7 +563,7 @@ def psnr(images: Tensor, references: Tensor) -> Tensor:
 
 
 def latent_psnr(error: Tensor) -> Tensor:
-    """Peak signal-to-noise ratio in decibels of squared errors in units of variance, with range `LATENT_RANGE`."""
+    """Peak signal-to-noise ratio in decibels of errors in units of variance; see `LATENT_RANGE`."""
     return 20 * float(np.log10(LATENT_RANGE)) - 10 * torch.log10(error.mean())
 
 
@@ -569,11 +571,13 @@ def _check_state(loaded: Mapping[str, Any], own: Mapping[str, Any], channels: in
     known = loaded.get("_model.latent_mean", loaded.get("_model.module.latent_mean"))
     if known is None:
         raise ValueError(
-            f"The checkpoint of step {step} holds no latent scene: train a latent-nerfacto run first and load that."
+            f"The checkpoint of step {step} holds no latent scene: train a latent-nerfacto run first and "
+            f"load that."
         )
     if len(known) != channels:
         raise ValueError(
-            f"The checkpoint of step {step} holds latents of {len(known)} channels, but the autoencoder has {channels}: "
+            f"The checkpoint of step {step} holds latents of {len(known)} channels, but the autoencoder has "
+            f"{channels}: "
             f"pass the autoencoder with which the scene was trained."
         )
     differing = [
@@ -583,7 +587,8 @@ def _check_state(loaded: Mapping[str, Any], own: Mapping[str, Any], channels: in
     ]
     if differing:
         raise ValueError(
-            f"The checkpoint of step {step} was trained with other model options, as {differing[0]} shows: pass the "
+            f"The checkpoint of step {step} was trained with other model options, as {differing[0]} shows: "
+            f"pass the "
             f"options with which it was trained."
         )
 

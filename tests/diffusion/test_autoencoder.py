@@ -164,7 +164,9 @@ def test_images_that_are_no_multiple_of_a_cell_are_refused(tmp_path):
 
 def test_a_folder_without_autoencoder_is_named(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"_class_name": "UNet2DConditionModel"}))
-    with pytest.raises(ValueError, match="no autoencoder in .*expected a diffusers pipeline with a vae/ subfolder"):
+    with pytest.raises(
+        ValueError, match="no autoencoder in .*expected a diffusers pipeline with a vae/ subfolder"
+    ):
         load_autoencoder(str(tmp_path), "cpu")
 
 
@@ -177,7 +179,9 @@ def test_missing_weights_are_named(tmp_path):
 
 def test_a_class_that_diffusers_lacks_is_named(tmp_path):
     (tmp_path / "config.json").write_text(
-        json.dumps({"_class_name": "AutoencoderOfTomorrow", "latent_channels": 4, "block_out_channels": [8, 8]})
+        json.dumps(
+            {"_class_name": "AutoencoderOfTomorrow", "latent_channels": 4, "block_out_channels": [8, 8]}
+        )
     )
     with pytest.raises(ValueError, match="AutoencoderOfTomorrow, which diffusers .* does not have"):
         load_autoencoder(str(tmp_path), "cpu")
@@ -195,13 +199,15 @@ def test_a_mistyped_folder_is_a_sentence():
         load_autoencoder("/there/is/no/such/folder", "cpu")
 
 
-@pytest.mark.skipif(not (TAESD.is_dir() and FOX.is_dir()), reason="needs ../shared/weights/taesd and ../shared/data/fox")
+@pytest.mark.skipif(
+    not (TAESD.is_dir() and FOX.is_dir()), reason="needs ../shared/weights/taesd and ../shared/data/fox"
+)
 def test_a_real_autoencoder_keeps_a_photograph():
     import numpy as np
     from PIL import Image
 
     path = sorted((FOX / "images").glob("*.jpg"))[0]
-    photograph = torch.from_numpy(np.array(Image.open(path).resize((144, 256)))).permute(2, 0, 1)[None] / 255
+    photograph = torch.from_numpy(np.array(Image.open(path).resize((288, 512)))).permute(2, 0, 1)[None] / 255
     autoencoder = load_autoencoder(str(TAESD), "cpu")
     error = (autoencoder.decode(autoencoder.encode(photograph)) - photograph).square().mean()
     assert -10 * error.log10() > 25
