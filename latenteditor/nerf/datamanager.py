@@ -50,7 +50,7 @@ class LatentDataManagerConfig(VanillaDataManagerConfig):
     steps_per_view: int = 1
     """A whole view goes through the adapter every this many steps. Our choice."""
     min_steps_per_view_on_cpu: int = 4
-    """On a CPU, whole views come every this many steps at most. Our choice: they then take half of the time."""
+    """On a CPU, whole views come every this many steps at most. Our choice: they take half of the time."""
     latent_cache_dir: Path | None = None
     """Folder in which the latents are kept from run to run. None: `.latents` inside the output folder of
     ns-train. Only training reads it; ns-eval, ns-render, ns-viewer and ns-export need no latents of training

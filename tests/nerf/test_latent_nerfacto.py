@@ -132,6 +132,16 @@ def test_no_gradient_of_the_adapter_reaches_the_field(ready_pipeline):
     assert all(value.grad is not None for value in model.adapter.parameters())  # type: ignore[union-attr]
 
 
+def test_a_decoded_loss_teaches_the_adapter_when_asked(make_pipeline):
+    pipeline = make_pipeline(decoded_loss_mult=50.0, decoded_crop=5)
+    model = pipeline.latent_model
+    model.set_statistics(pipeline.datamanager.statistics())
+    losses = pipeline.train().get_train_loss_dict(0)[1]
+    losses["decoded_loss"].backward()
+    assert losses["decoded_loss"] > 0
+    assert model.adapter.up[2].weight.grad.abs().sum() > 0  # type: ignore[union-attr]
+
+
 def test_without_adapter_nothing_is_refined(make_pipeline):
     pipeline = make_pipeline(adapter=False)
     pipeline.datamanager.encode_views()
