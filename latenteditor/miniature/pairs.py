@@ -21,6 +21,8 @@ class Pair(NamedTuple):
     after: UInt8[np.ndarray, "height width 3"]
     region: Bool[np.ndarray, "height width"]
     """Where the instruction changes the picture."""
+    solids: Bool[np.ndarray, "height width"]
+    """Where there is any solid: what an instruction could have changed."""
     instruction: str
 
 
@@ -43,11 +45,11 @@ def world_pairs(seed: int, size: int, idle_fraction: float = 0.06) -> list[Pair]
         before = to_bytes(hits.shade(world))
         if rng.uniform() < idle_fraction:
             region = np.zeros((size, size), dtype=bool)
-            pairs.append(Pair(before, before, region, idle_wording(world, rng)))
+            pairs.append(Pair(before, before, region, hits.ids > 0, idle_wording(world, rng)))
             continue
         region = np.isin(hits.ids, [index + 1 for index in recolouring.solids])
         after = to_bytes(hits.shade(recolouring.apply(world)))
-        pairs.append(Pair(before, after, region, wording(world, recolouring, rng)))
+        pairs.append(Pair(before, after, region, hits.ids > 0, wording(world, recolouring, rng)))
     return pairs
 
 
@@ -58,7 +60,7 @@ def write_pairs(path: Path, seeds: range, size: int) -> None:
         path,
         before=np.stack([pair.before for pair in pairs]),
         after=np.stack([pair.after for pair in pairs]),
-        region=np.stack([pair.region for pair in pairs]),
+        solids=np.stack([pair.solids for pair in pairs]),
         instruction=np.array([pair.instruction for pair in pairs]),
     )
 

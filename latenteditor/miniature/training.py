@@ -80,8 +80,9 @@ class TrainingConfig:
     """Of the U-Net's levels."""
     text_width: int = 96
     """Of the text encoder."""
-    region_weight: float = 8.0
-    """Extra weight of the loss where the instruction changes the picture."""
+    solids_weight: float = 8.0
+    """Extra weight of the loss where there is a solid, named by the instruction or not: what must change and what
+    must not is decided there, and floor and sky fill most of a view."""
     unchanged: float = 0.15
     """How often the instruction is empty and the picture stays as it is: "no prompt" then means "no edit", so
     that the delta score lights up where the prompt applies and nowhere else."""
@@ -94,7 +95,7 @@ class Pairs(NamedTuple):
 
     before: UInt8[Tensor, "pairs 3 size size"]
     after: UInt8[Tensor, "pairs 3 size size"]
-    region: UInt8[Tensor, "pairs 1 size size"]
+    solids: UInt8[Tensor, "pairs 1 size size"]
     instructions: list[str]
 
 
@@ -104,7 +105,8 @@ class LatentPairs(NamedTuple):
     before: Float[Tensor, "pairs channels rows columns"]
     """Scaled latents."""
     after: Float[Tensor, "pairs channels rows columns"]
-    region: Float[Tensor, "pairs 1 rows columns"]
+    solids: Float[Tensor, "pairs 1 rows columns"]
+    """1 in cells that show some of a solid."""
     tokens: Int[Tensor, "pairs tokens"]
 
 
@@ -133,14 +135,14 @@ def load_pairs(config: TrainingConfig) -> Pairs:
             write_pairs(partial, range(first, last), config.size)
             partial.rename(file)
         files.append(dict(np.load(file)))
-    before, after, region = (
+    before, after, solids = (
         torch.from_numpy(np.concatenate([content[key] for content in files]))
-        for key in ("before", "after", "region")
+        for key in ("before", "after", "solids")
     )
     return Pairs(
         before.movedim(-1, 1),
         after.movedim(-1, 1),
-        region.to(torch.uint8).unsqueeze(1),
+        solids.to(torch.uint8).unsqueeze(1),
         [str(text) for content in files for text in content["instruction"]],
     )
 
@@ -291,8 +293,8 @@ def encode_pairs(
         return torch.cat(latents) * autoencoder.config["scaling_factor"]
 
     before, after = encode(pairs.before), encode(pairs.after)
-    region = F.adaptive_max_pool2d(pairs.region.float(), before.shape[-2:])
-    latents = LatentPairs(before, after, region, tokenize(tokenizer, pairs.instructions))
+    solids = F.adaptive_max_pool2d(pairs.solids.float(), before.shape[-2:])
+    latents = LatentPairs(before, after, solids, tokenize(tokenizer, pairs.instructions))
     torch.save(latents._asdict(), file)
     return latents
 
@@ -371,10 +373,10 @@ def fit_editor(config: TrainingConfig, pairs: LatentPairs, tokenizer: "CLIPToken
     def loss(networks: nn.Module, generator: torch.Generator) -> Tensor:
         index = torch.randint(len(pairs.before), (batch_size,), generator=generator)
         unchanged, image_dropped, text_dropped = _drops(config, generator)
-        before, after, region = pairs.before[index], pairs.after[index], pairs.region[index]
+        before, after, solids = pairs.before[index], pairs.after[index], pairs.solids[index]
         tokens = torch.where((unchanged | text_dropped)[:, None], empty, pairs.tokens[index])
         clean = torch.where(_over_pixels(unchanged), before, after).to(config.device)
-        weight = 1 + config.region_weight * torch.where(_over_pixels(unchanged), 0 * region, region)
+        weight = 1 + config.solids_weight * solids
         condition = torch.where(_over_pixels(image_dropped), 0 * before, before / scale)
         late = 1 - torch.rand(batch_size, generator=generator) ** 2
         timesteps = (late * (num_timesteps - 1)).round().long().to(config.device)
