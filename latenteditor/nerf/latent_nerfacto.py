@@ -446,6 +446,20 @@ class LatentNerfactoModel(NerfactoModel):
             outputs["rgb"] = outputs["rgb"] * opacity + background.to(opacity) * (1 - opacity)
         return outputs
 
+    def _decoded_error(
+        self,
+        adapted: Float[Tensor, "channels rows columns"],
+        target: Float[Tensor, "channels rows columns"],
+    ) -> Float[Tensor, ""]:
+        """Mean squared difference of one decoded crop of normalized adapted latents and of a target."""
+        rows, columns = target.shape[-2:]
+        size = min(self.config.decoded_crop, rows, columns)
+        top, left = (int(torch.randint(cells - size + 1, ())) for cells in (rows, columns))
+        refined = adapted * self.latent_std[:, None, None] + self.latent_mean[:, None, None]
+        crops = (latents[None, :, top : top + size, left : left + size] for latents in (target, refined))
+        wanted, shown = (self.autoencoder.decode(crop) for crop in crops)
+        return ((shown - wanted) ** 2).mean()
+
     def _normalized(
         self, latents: Float[Tensor, "channels rows columns"]
     ) -> Float[Tensor, "channels rows columns"]:
