@@ -82,7 +82,10 @@ class LatentEditorPipeline(LatentNerfactoPipeline):
         trainer = training_callback_attributes.trainer
         if trainer is not None:
             self._check_steps(trainer.config.max_num_iterations)
-        return [*callbacks, TrainingCallback([TrainingCallbackLocation.BEFORE_TRAIN_ITERATION], self.update_views)]
+        return [
+            *callbacks,
+            TrainingCallback([TrainingCallbackLocation.BEFORE_TRAIN_ITERATION], self.update_views),
+        ]
 
     def update_views(self, step: int) -> None:
         """Edits the views that are due before this step, and reports on them."""
@@ -118,8 +121,10 @@ class LatentEditorPipeline(LatentNerfactoPipeline):
 
     def _check_steps(self, max_num_iterations: int) -> None:
         """Refuses a run that would end before its first edit."""
-        if self._edit_state or self.first_edit_step < max_num_iterations or self.first_edit_step != (
-            self.config.reconstruction_steps
+        if (
+            self._edit_state
+            or self.first_edit_step < max_num_iterations
+            or self.first_edit_step != (self.config.reconstruction_steps)
         ):
             return
         raise ValueError(
@@ -140,7 +145,9 @@ class LatentEditorPipeline(LatentNerfactoPipeline):
         writer.put_scalar("Edit/seconds per view edit", progress.seconds_per_edit, step)
         coverage = torch.stack([view.mask.float().mean() for view in edited]).mean()
         writer.put_scalar("Edit/mask coverage", coverage, step)
-        rounds_before, rounds = ((count // progress.num_views) for count in (progress.edits - len(edited), progress.edits))
+        rounds_before, rounds = (
+            (count // progress.num_views) for count in (progress.edits - len(edited), progress.edits)
+        )
         if rounds > rounds_before:
             CONSOLE.log(
                 f"Every view was edited {rounds} time{'s' * (rounds > 1)}: {progress.edits} view edits, "
@@ -157,7 +164,9 @@ class LatentEditorPipeline(LatentNerfactoPipeline):
         before, after = self.autoencoder.decode(torch.stack([original, view.latents])).permute(0, 2, 3, 1)
         score = view.mask.float() if view.score is None else normalise(view.score[None])[0]
         maps = [
-            functional.interpolate(values[None].float(), before.shape[:2], mode="nearest-exact")[0].permute(1, 2, 0)
+            functional.interpolate(values[None].float(), before.shape[:2], mode="nearest-exact")[0].permute(
+                1, 2, 0
+            )
             for values in (score, view.mask)
         ]
         panes = [before, colormaps.apply_float_colormap(maps[0]), maps[1].expand(-1, -1, 3), after]
