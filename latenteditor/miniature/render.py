@@ -8,7 +8,7 @@ from functools import cached_property
 
 import numpy as np
 import trimesh
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, UInt8
 
 from latenteditor.miniature.world import COLOURS, Floor, World
 
@@ -69,7 +69,7 @@ class Hits:
     """How much of its colour a surface shows, in [0, 1]."""
 
     @cached_property
-    def ids(self) -> Int[np.ndarray, "height width"]:
+    def ids(self) -> UInt8[np.ndarray, "height width"]:
         """Per pixel the solid that fills most of it, counted from 1; 0 where there is none."""
         count = len(self.world.solids)
         seen = np.stack([self._pixels(self.met == index) for index in range(count)], axis=-1)

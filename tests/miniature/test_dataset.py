@@ -1,0 +1,202 @@
+import hashlib
+import json
+from pathlib import Path
+
+import imageio.v3 as iio
+import numpy as np
+import pytest
+import torch
+
+from latenteditor.miniature.dataset import (
+    dome_cameras,
+    read_cameras,
+    read_world,
+    region,
+    truth_folder,
+    write_dataset,
+    write_truth,
+)
+from latenteditor.miniature.instructions import parse
+from latenteditor.miniature.pairs import VIEWS_PER_WORLD, world_pairs
+from latenteditor.miniature.render import SUPERSAMPLING, Tracer
+from latenteditor.miniature.world import random_world
+from tests.miniature.conftest import SIZE
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """Every file's digest by its name."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def write(folder: Path, seed: int = 4) -> dict[str, str]:
+    world = random_world(seed)
+    write_dataset(folder, world, num_views=3, num_held_out=2, size=16, seed=seed)
+    write_truth(folder, f"make the {world.solids[0].shape} red")
+    return digests(folder)
+
+
+@pytest.fixture(scope="module")
+def prompt(world) -> str:
+    return f"make the {world.solids[0].shape} and the {world.solids[1].shape} cyan"
+
+
+@pytest.fixture(scope="module")
+def truth(dataset, prompt) -> Path:
+    return write_truth(dataset, prompt)
+
+
+def test_the_same_seed_writes_the_same_bytes(tmp_path):
+    assert write(tmp_path / "one") == write(tmp_path / "other")
+
+
+def test_another_seed_writes_other_pictures(tmp_path):
+    one, other = write(tmp_path / "one", 4), write(tmp_path / "other", 5)
+    shared = one.keys() & other.keys()
+    assert sum(name.startswith("images/") for name in shared) == 5
+    assert all(one[name] != other[name] for name in shared)
+
+
+def test_every_kind_of_file_is_there_for_every_view(dataset, truth):
+    names = {f"{index:05d}.png" for index in range(9)}
+    for folder in (
+        dataset / "images",
+        dataset / "ids",
+        dataset / "depth",
+        truth / "images",
+        truth / "region",
+    ):
+        assert {path.name for path in folder.iterdir()} == names
+    assert iio.imread(dataset / "depth/00000.png").dtype == np.uint16
+
+
+def test_the_truth_differs_where_a_ray_meets_what_is_recoloured_and_nowhere_else(dataset, truth, prompt):
+    world, tracer = read_world(dataset), Tracer(read_world(dataset))
+    recolouring = parse(prompt, world)
+    assert recolouring.solids == (0, 1)
+    for index, camera in enumerate(read_cameras(dataset)):
+        before = iio.imread(dataset / f"images/{index:05d}.png")
+        after = iio.imread(truth / f"images/{index:05d}.png")
+        met = np.isin(tracer.trace(camera).met, recolouring.solids)
+        touched = met.reshape(SIZE, SUPERSAMPLING, SIZE, SUPERSAMPLING).any(axis=(1, 3))
+        assert np.array_equal((before != after).any(axis=-1), touched)
+
+
+def test_the_region_is_the_ids_of_what_is_recoloured_and_lies_where_pictures_differ(dataset, truth):
+    for index in range(9):
+        ids = iio.imread(dataset / f"ids/{index:05d}.png")
+        inside = iio.imread(truth / f"region/{index:05d}.png")
+        assert np.array_equal(inside, np.where(np.isin(ids, (1, 2)), 255, 0))
+        before = iio.imread(dataset / f"images/{index:05d}.png")
+        after = iio.imread(truth / f"images/{index:05d}.png")
+        assert (before != after).any(axis=-1)[inside == 255].all()
+
+
+def test_depth_is_in_millimetres_along_the_axis_and_0_in_the_sky(dataset, world):
+    for index, camera in enumerate(read_cameras(dataset)):
+        depth = iio.imread(dataset / f"depth/{index:05d}.png")
+        expected = Tracer(world).trace(camera).depth
+        sky = np.isinf(expected)
+        assert (depth[sky] == 0).all()
+        near = ~sky & (expected < 65)
+        np.testing.assert_allclose(depth[near] / 1000, expected[near], atol=0.00051)
+
+
+def test_what_is_written_is_read_back(dataset, world, truth, prompt):
+    assert read_world(dataset) == world
+    assert truth == truth_folder(dataset, prompt)
+    instruction = json.loads((truth / "instruction.json").read_text())
+    assert instruction == {"prompt": prompt, "solids": [0, 1], "colour": "cyan"}
+    cameras, expected = read_cameras(dataset), dome_cameras(9, SIZE, seed=5)
+    for camera, written in zip(cameras, expected, strict=True):
+        assert np.array_equal(camera.camera_to_world, written.camera_to_world)
+        assert camera.field_of_view == pytest.approx(written.field_of_view)
+        assert camera.size == written.size
+
+
+def test_cameras_stand_at_even_angles():
+    eyes = np.array([camera.camera_to_world[:3, 3] for camera in dome_cameras(8, 4, seed=0)])
+    angles = np.unwrap(np.arctan2(eyes[:, 1], eyes[:, 0]))
+    np.testing.assert_allclose(np.diff(angles), 2 * np.pi / 8)
+
+
+@pytest.mark.parametrize(("num_views", "num_held_out"), [(2, 2), (7, 2), (2, 5), (9, 4)])
+def test_held_out_views_are_as_many_as_asked_and_no_training_views(tmp_path, num_views, num_held_out):
+    write_dataset(tmp_path / "world", random_world(0), num_views, num_held_out, size=4, seed=0)
+    content = json.loads((tmp_path / "world" / "transforms.json").read_text())
+    training, held_out = content["train_filenames"], content["val_filenames"]
+    assert (len(training), len(held_out)) == (num_views, num_held_out)
+    assert content["test_filenames"] == held_out
+    assert sorted(training + held_out) == [frame["file_path"] for frame in content["frames"]]
+
+
+def test_a_folder_that_holds_something_is_refused_and_left_as_it_is(tmp_path, world):
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(ValueError, match="is not empty: choose a new folder"):
+        write_dataset(tmp_path, world, 2, 2, 4, 0)
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+@pytest.mark.parametrize("counts", [(1, 2), (2, 1), (0, 0)])
+def test_too_few_views_are_refused(tmp_path, world, counts):
+    expected = "at least 2 training and 2 held-out views, not {} and {}".format(*counts)
+    with pytest.raises(ValueError, match=expected):
+        write_dataset(tmp_path / "world", world, *counts, 4, 0)
+    assert not (tmp_path / "world").exists()
+
+
+def test_a_folder_without_a_world_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="there is no world.json"):
+        write_truth(tmp_path, "make the cone blue")
+
+
+@pytest.mark.parametrize("defaults", [True, False])
+def test_nerfstudio_reads_the_written_cameras_and_the_split(dataset, defaults):
+    from nerfstudio.data.dataparsers.nerfstudio_dataparser import NerfstudioDataParserConfig
+
+    plain = {"orientation_method": "none", "center_method": "none", "auto_scale_poses": False}
+    content = json.loads((dataset / "transforms.json").read_text())
+    poses = {frame["file_path"]: frame["transform_matrix"] for frame in content["frames"]}
+    parser = NerfstudioDataParserConfig(data=dataset, **({} if defaults else plain)).setup()  # type: ignore[arg-type]
+    for split, key in (("train", "train_filenames"), ("val", "val_filenames")):
+        outputs = parser.get_dataparser_outputs(split)
+        names = [str(path.relative_to(dataset)) for path in outputs.image_filenames]
+        assert sorted(names) == sorted(content[key])
+        written = torch.tensor([poses[name] for name in names])
+        expected = outputs.dataparser_transform @ written
+        expected[:, :, 3] *= outputs.dataparser_scale
+        torch.testing.assert_close(outputs.cameras.camera_to_worlds, expected, atol=1e-5, rtol=1e-5)
+        if not defaults:
+            torch.testing.assert_close(outputs.cameras.camera_to_worlds, written[:, :3])
+        focal_length = read_cameras(dataset)[0].focal_length
+        assert outputs.cameras.fx == pytest.approx(focal_length)
+        assert (outputs.cameras.cx == SIZE / 2).all()
+        assert (outputs.cameras.width == SIZE).all()
+
+
+def test_pairs_of_a_seed_are_the_same_and_differ_in_their_region_or_border_alone():
+    pairs, again = world_pairs(7, 24), world_pairs(7, 24)
+    assert len(pairs) == VIEWS_PER_WORLD
+    for pair, same in zip(pairs, again, strict=True):
+        assert all(map(np.array_equal, pair, same))
+        changed = (pair.before != pair.after).any(axis=-1)
+        assert changed[pair.region].all()
+        rows = np.pad(pair.region, 1)
+        beside = np.any([np.roll(rows, shift, axis=(0, 1)) for shift in SHIFTS], axis=0)[1:-1, 1:-1]
+        assert (changed <= beside).mean() > 0.98  # Thin parts may be touched without filling half a pixel.
+
+
+SHIFTS = [(down, right) for down in (-1, 0, 1) for right in (-1, 0, 1)]
+
+
+def test_idle_pairs_change_nothing():
+    for pair in world_pairs(7, 16, idle_fraction=1.0):
+        assert np.array_equal(pair.before, pair.after)
+        assert not pair.region.any()
+
+
+def test_the_region_of_nothing_is_empty(dataset, world):
+    hits = Tracer(world).trace(read_cameras(dataset)[0])
+    recolouring = parse(f"make the {world.solids[0].shape} red", world)
+    assert region(hits, recolouring).any()
+    assert not region(hits, type(recolouring)((), "red")).any()
