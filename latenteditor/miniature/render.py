@@ -78,7 +78,7 @@ class Hits:
 
     @cached_property
     def depth(self) -> Float[np.ndarray, "height width"]:
-        """Distance along the optical axis of what lies behind each pixel's first ray; infinite for the sky."""
+        """Along the optical axis to what each pixel's first ray meets; infinite for the sky."""
         origins, directions = self.camera.rays(SUPERSAMPLING)
         depth = self.distance * (directions @ -self.camera.camera_to_world[:3, 2])
         side = self.camera.size * SUPERSAMPLING
