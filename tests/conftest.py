@@ -88,3 +88,32 @@ def byte_tokenizer(folder: Path):
     merges = folder / "merges.txt"
     merges.write_text("#version: 0.2\n")
     return CLIPTokenizer.from_pretrained(str(folder), model_max_length=32)
+
+
+@pytest.fixture(scope="session")
+def tiny_world_folder(tmp_path_factory) -> Path:
+    """A built-in world in few and small photographs."""
+    from latenteditor.miniature.dataset import write_dataset
+    from latenteditor.miniature.world import random_world
+
+    folder = tmp_path_factory.mktemp("world") / "dataset"
+    write_dataset(folder, random_world(0), num_views=5, num_held_out=2, size=32, seed=0)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def edited_run(tmp_path_factory, tiny_world_folder, tiny_instruct_pix2pix_folder):
+    """The trainer of a run of eight steps, which edited before the steps 4 and 6. To look at only."""
+    from tests import runs
+
+    output = tmp_path_factory.mktemp("edited")
+    return runs.train(runs.edit(tiny_world_folder, tiny_instruct_pix2pix_folder, output, steps=8))
+
+
+@pytest.fixture(scope="session")
+def reconstructed_run(tmp_path_factory, tiny_world_folder, tiny_instruct_pix2pix_folder):
+    """The trainer of a run of latent-nerfacto of three steps. To look at only."""
+    from tests import runs
+
+    output = tmp_path_factory.mktemp("reconstructed")
+    return runs.train(runs.reconstruction(tiny_world_folder, tiny_instruct_pix2pix_folder, output, steps=3))

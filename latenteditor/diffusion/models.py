@@ -15,8 +15,7 @@ def resolve_model(model: str) -> str:
     folder = Path(__file__).parent.parent / "miniature" / "instruct_pix2pix"
     if not folder.is_dir():
         raise ValueError(
-            f"The model 'miniature' should lie in {folder}, but that folder does not exist: reinstall the "
-            f"package."
+            f"The model 'miniature' should lie in {folder}, but that folder does not exist: reinstall the package."
         )
     return str(folder)
 
@@ -60,7 +59,14 @@ def read_model_file(model: str, name: str) -> dict[str, Any] | None:
             ) from error
         except OSError as error:
             raise ValueError(unreachable(model)) from error
-    return json.loads(path.read_text("utf8")) if path.is_file() else None
+    if not path.is_file():
+        return None
+    try:
+        return json.loads(path.read_text("utf8"))
+    except ValueError as error:
+        raise ValueError(
+            f"The file {name} of '{model}' is damaged ({error}): download the model again or pass another."
+        ) from error
 
 
 def unreachable(model: str) -> str:

@@ -46,6 +46,23 @@ class DeltaMaskConfig:
     """Latent cells by which the mask is widened on every side. Our choice."""
 
 
+def require_usable(config: DeltaMaskConfig) -> None:
+    """Refuses settings from which no mask follows, before anything is measured.
+
+    Raises:
+        ValueError: One of them lies outside its range.
+    """
+    if config.draws < 1:
+        raise ValueError(f"A delta score needs at least 1 noise draw, not {config.draws}.")
+    if config.clamp not in CLAMPS:
+        raise ValueError(f"Unknown clamp {config.clamp!r} of the delta score: one of {', '.join(CLAMPS)} fits.")
+    if config.threshold is not None and not 0.0 <= config.threshold <= 1.0:
+        raise ValueError(
+            f"A mask's threshold lies between 0 and 1, not at {config.threshold}; None edits the whole view."
+        )
+    _require_width(config.dilation)
+
+
 @torch.no_grad()
 def delta_score(
     denoiser: Denoiser,
@@ -60,17 +77,14 @@ def delta_score(
     The draws depend on `seed` and the views' size alone, so a view's score is the same in every batch and on
     every device.
     """
-    if config.draws < 1:
-        raise ValueError(f"A delta score needs at least 1 noise draw, not {config.draws}.")
+    require_usable(config)
     timestep = denoiser.noise_schedule.timestep_at(config.noise_level)
     generator = torch.Generator().manual_seed(seed)
     total = torch.zeros_like(originals[:, :1])
     for _ in range(config.draws):
         noise = torch.randn(originals.shape[1:], generator=generator).to(originals).expand_as(originals)
         noisy = denoiser.noise_schedule.add_noise(originals, noise, timestep)
-        with_prompt, without = predict_with_and_without_prompt(
-            denoiser, noisy, originals, timestep, prompt, max_batch
-        )
+        with_prompt, without = predict_with_and_without_prompt(denoiser, noisy, originals, timestep, prompt, max_batch)
         total += torch.linalg.vector_norm(with_prompt - without, dim=1, keepdim=True)
     return total / config.draws
 
@@ -101,8 +115,7 @@ def reaches_gate(score: Float[Tensor, "views 1 rows columns"], gate: float) -> B
 
 def dilate(mask: Bool[Tensor, "views 1 rows columns"], cells: int) -> Bool[Tensor, "views 1 rows columns"]:
     """The mask widened by `cells` on every side."""
-    if cells < 0:
-        raise ValueError(f"A mask is widened by 0 or more latent cells, not {cells}.")
+    _require_width(cells)
     return functional.max_pool2d(mask.float(), 2 * cells + 1, stride=1, padding=cells) > 0
 
 
@@ -118,6 +131,11 @@ def blend(
 def quantile(scores: Float[Tensor, "views cells"], fraction: float) -> Float[Tensor, " views"]:
     """The quantile of each view's cells."""
     return torch.quantile(scores.float(), fraction, dim=1).to(scores)
+
+
+def _require_width(cells: int) -> None:
+    if cells < 0:
+        raise ValueError(f"A mask is widened by 0 or more latent cells, not {cells}.")
 
 
 def _interquartile_bound(scores: Float[Tensor, "views cells"]) -> Float[Tensor, " views"]:

@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from latenteditor.editing.delta_mask import DeltaMaskConfig, blend, delta_mask, delta_score
-from latenteditor.editing.guidance import Denoiser, Guidance, predict_for_guidance
+from latenteditor.editing.delta_mask import DeltaMaskConfig, blend, delta_mask, delta_score, require_usable
+from latenteditor.editing.guidance import Denoiser, Guidance, predict_for_guidance, require_batch
 from latenteditor.editing.noise_schedule import CLEAN
 
 
@@ -94,9 +94,7 @@ def denoise(
     """
     for timestep, next_timestep in zip(timesteps, [*timesteps[1:], CLEAN], strict=True):
         prediction = predict_for_guidance(denoiser, noisy, originals, timestep, prompt, max_batch)
-        noisy = denoiser.noise_schedule.ddim_step(
-            noisy, guidance.combine(prediction), timestep, next_timestep
-        )
+        noisy = denoiser.noise_schedule.ddim_step(noisy, guidance.combine(prediction), timestep, next_timestep)
         if after_step is not None:
             noisy = after_step(noisy, next_timestep)
     return noisy
@@ -106,13 +104,20 @@ class LatentEditor:
     """The editor of the paper: finds where the instruction applies, and denoises the rendered view there."""
 
     def __init__(self, denoiser: Denoiser, config: EditConfig) -> None:
-        """Reads `config` anew at each edit, so that a viewer's boxes take effect."""
+        """Reads `config` anew at each edit, so that a viewer's boxes take effect.
+
+        Raises:
+            ValueError: A setting lies outside its range, which hours of training would else come before.
+        """
         self.denoiser = denoiser
         self.config = config
         self.generator = torch.Generator().manual_seed(config.seed)
         self._scores: dict[int, Tensor] = {}
         self._scored_with = self._score_settings()
         self._noise_range()
+        require_usable(config.delta_mask)
+        denoiser.noise_schedule.timestep_at(config.delta_mask.noise_level)
+        require_batch(config.max_batch)
 
     @torch.no_grad()
     def edit(

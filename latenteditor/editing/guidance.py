@@ -78,9 +78,7 @@ def predict_for_guidance(
     no_image = torch.zeros_like(image_condition)
     prompts = [prompt] * len(noisy) + [EMPTY_PROMPT] * 2 * len(noisy)
     conditions = torch.cat([image_condition, image_condition, no_image])
-    predicted = predict_in_batches(
-        denoiser, noisy.repeat(3, 1, 1, 1), conditions, timestep, prompts, max_batch
-    )
+    predicted = predict_in_batches(denoiser, noisy.repeat(3, 1, 1, 1), conditions, timestep, prompts, max_batch)
     return NoisePrediction(*predicted.chunk(3))
 
 
@@ -95,9 +93,7 @@ def predict_with_and_without_prompt(
     """e(z, I, C) and e(z, I, -), from one call with a batch of two per view."""
     prompts = [prompt] * len(noisy) + [EMPTY_PROMPT] * len(noisy)
     conditions = image_condition.repeat(2, 1, 1, 1)
-    predicted = predict_in_batches(
-        denoiser, noisy.repeat(2, 1, 1, 1), conditions, timestep, prompts, max_batch
-    )
+    predicted = predict_in_batches(denoiser, noisy.repeat(2, 1, 1, 1), conditions, timestep, prompts, max_batch)
     with_prompt, without = predicted.chunk(2)
     return with_prompt, without
 
@@ -111,8 +107,7 @@ def predict_in_batches(
     max_batch: int | None = None,
 ) -> Float[Tensor, "batch channels rows columns"]:
     """The denoiser's predictions, asked for at most `max_batch` rows at a time; None asks for all at once."""
-    if max_batch is not None and max_batch < 1:
-        raise ValueError(f"A batch of {max_batch} holds nothing: take 1 or more, or None for no limit.")
+    require_batch(max_batch)
     size = max_batch or len(noisy)
     return torch.cat(
         [
@@ -125,3 +120,9 @@ def predict_in_batches(
             for first in range(0, len(noisy), size)
         ]
     )
+
+
+def require_batch(max_batch: int | None) -> None:
+    """Refuses a limit below one."""
+    if max_batch is not None and max_batch < 1:
+        raise ValueError(f"A batch of {max_batch} holds nothing: take 1 or more, or None for no limit.")

@@ -41,9 +41,7 @@ def region_psnr(
     region: Bool[Tensor, "views 1 height width"],
 ) -> RegionPsnr:
     """PSNR over the whole view, over the region and over the rest."""
-    return RegionPsnr(
-        psnr(images, reference), psnr(images, reference, region), psnr(images, reference, ~region)
-    )
+    return RegionPsnr(psnr(images, reference), psnr(images, reference, region), psnr(images, reference, ~region))
 
 
 def mask_iou(

@@ -55,9 +55,7 @@ class NoiseSchedule:
                 f"Cannot fit {num_steps} denoising steps between timestep {start} and {self.first_timestep}: "
                 f"take 1 to {max(start - self.first_timestep + 1, 1)} steps, or more noise."
             )
-        return (
-            torch.linspace(start, self.first_timestep, num_steps, dtype=torch.float64).round().int().tolist()
-        )
+        return torch.linspace(start, self.first_timestep, num_steps, dtype=torch.float64).round().int().tolist()
 
     def add_noise(
         self,
@@ -112,8 +110,6 @@ class NoiseSchedule:
     def _signal_and_spread(self, timestep: int) -> tuple[float, float]:
         """sqrt(a) and sqrt(1 - a)."""
         if not CLEAN <= timestep < self.num_timesteps:
-            raise ValueError(
-                f"Timestep {timestep} lies outside the schedule's {self.num_timesteps} timesteps."
-            )
+            raise ValueError(f"Timestep {timestep} lies outside the schedule's {self.num_timesteps} timesteps.")
         share = self.final_alpha_cumprod if timestep == CLEAN else self.alphas_cumprod[timestep].item()
         return share**0.5, (1.0 - share) ** 0.5

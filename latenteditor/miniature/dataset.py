@@ -47,11 +47,15 @@ def write_dataset(
         ValueError: The folder already holds something, or a number does not fit.
     """
     if folder.exists() and any(folder.iterdir()):
-        raise ValueError(f"{folder} is not empty: choose a new folder for the world, or delete this one first.")
+        raise ValueError(
+            f"{folder} is not empty: choose a new folder for the world, or delete this one first."
+        )
     if num_views < 2 or num_held_out < 2:
         raise ValueError(
             f"A world needs at least 2 training and 2 held-out views, not {num_views} and {num_held_out}."
         )
+    if size < 1:
+        raise ValueError(f"A view needs at least 1 pixel along each side, not {size}.")
     for name in ("images", "ids", "depth"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     cameras = dome_cameras(num_views + num_held_out, size, seed)
@@ -107,14 +111,14 @@ def read_world(folder: Path) -> World:
     """
     file = folder / "world.json"
     if not file.exists():
-        raise ValueError(f"{folder} holds no built-in world: there is no world.json; write one with make_world.")
+        raise ValueError(
+            f"{folder} holds no built-in world: there is no world.json; write one with make_world."
+        )
     content = json.loads(file.read_text())
     solids = tuple(Solid(**{**solid, "position": tuple(solid["position"])}) for solid in content["solids"])
     first, second = content["floor"]["colours"]
     floor = Floor(content["floor"]["pattern"], (tuple(first), tuple(second)), content["floor"]["period"])
-    return World(
-        solids, floor, tuple(content["horizon"]), tuple(content["zenith"]), tuple(content["light"])
-    )
+    return World(solids, floor, tuple(content["horizon"]), tuple(content["zenith"]), tuple(content["light"]))
 
 
 def read_cameras(folder: Path) -> list[Camera]:

@@ -55,12 +55,17 @@ class LatentEditorPipeline(LatentNerfactoPipeline):
         """Builds the scene and, where it is going to be trained, the editor.
 
         Raises:
-            ValueError: There is no prompt to train with.
+            ValueError: There is no prompt to train with, or a number that does not fit.
         """
         self.trains = test_mode == "val"
         if self.trains and not config.edit.prompt.strip():
             raise ValueError(
                 'There is no prompt: say what to change, as in --pipeline.edit.prompt "make the sphere red".'
+            )
+        if config.edits_per_picture < 1:
+            raise ValueError(
+                f"A picture comes every 1 or more view edits, not every {config.edits_per_picture}: "
+                "raise --pipeline.edits-per-picture."
             )
         super().__init__(config, device, test_mode, world_size, local_rank, grad_scaler)
         self.editor = self._load_editor(device) if self.trains else None
