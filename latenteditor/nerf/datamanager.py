@@ -212,7 +212,6 @@ class LatentDataManager(VanillaDataManager[InputDataset]):
         self.views: LatentViews | None = None
         self._eval_views: LatentViews | None = None
         self._cache_dir: Path | None = config.latent_cache_dir
-        self._unread_replaced: dict[int, Tensor] = {}
         self._statistics: ViewStatistics | None = None
         super().__init__(config, *args, **kwargs)
 
@@ -259,9 +258,6 @@ class LatentDataManager(VanillaDataManager[InputDataset]):
             encoded = self._encode(self.train_photographs, self.train_dataset)
             self.views = LatentViews([view.latents for view in encoded])
             self._statistics = _statistics(encoded, self.train_photographs.cameras)
-            for index, latents in self._unread_replaced.items():
-                self.views.replace(index, latents)
-            self._unread_replaced = {}
         return self.views
 
     def statistics(self) -> ViewStatistics:
@@ -282,7 +278,7 @@ class LatentDataManager(VanillaDataManager[InputDataset]):
         return [] if self.views is None else self.views.targets
 
     def replace_view(self, index: int, latents: Float[Tensor, "channels rows columns"]) -> None:
-        """Trains the view of dataset index `index` towards `latents` from now on; kept in checkpoints."""
+        """Trains the view of dataset index `index` towards `latents` from now on."""
         self.encode_views().replace(index, latents)
 
     def reset_views(self) -> None:
@@ -315,20 +311,6 @@ class LatentDataManager(VanillaDataManager[InputDataset]):
         cells = self._eval_cells.sample(self.eval_pixel_sampler.num_rays_per_batch)
         rays = self.eval_ray_generator(cells.to(self.device))
         return rays, {"indices": cells, "latents": self._eval_views.at(cells)}
-
-    def get_extra_state(self) -> dict[str, dict[int, Tensor]]:
-        """The replaced targets, for the checkpoint."""
-        replaced = self._unread_replaced if self.views is None else self.views.replaced
-        return {"replaced": {index: latents.cpu() for index, latents in replaced.items()}}
-
-    def set_extra_state(self, state: dict[str, dict[int, Tensor]]) -> None:
-        """Takes the replaced targets of a checkpoint."""
-        if self.views is None:
-            self._unread_replaced = dict(state["replaced"])
-            return
-        self.views.reset()
-        for index, latents in state["replaced"].items():
-            self.views.replace(index, latents)
 
     def _whole_view(self, index: int) -> WholeView:
         assert self.views is not None

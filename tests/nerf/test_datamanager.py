@@ -163,23 +163,6 @@ def test_a_second_run_reads_the_cache_and_a_damaged_one_is_rebuilt(make_datamana
     assert len(encoded) == 1 + len(first.originals)
 
 
-def test_replaced_targets_survive_a_checkpoint(make_datamanager):
-    data = make_datamanager()
-    data.encode_views()
-    data.replace_view(1, torch.ones_like(data.originals[1]))
-    state = data.state_dict()
-    before = make_datamanager()
-    before.load_state_dict(state, strict=False)
-    before.encode_views()
-    after = make_datamanager()
-    after.encode_views()
-    after.replace_view(5, torch.zeros_like(after.originals[5]))
-    after.load_state_dict(state, strict=False)
-    for loaded in (before, after):
-        assert all(map(torch.equal, loaded.targets, data.targets))
-        assert torch.equal(loaded.next_train(0)[1]["latents"][:0], data.next_train(0)[1]["latents"][:0])
-
-
 def test_missing_photographs_are_named(make_datamanager, capture_folder, tmp_path):
     folder = tmp_path / "capture"
     shutil.copytree(capture_folder, folder)
