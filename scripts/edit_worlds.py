@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -37,7 +38,7 @@ class Args:
     """Which worlds, which edit, how long."""
 
     output: Path = Path("outputs/worlds")
-    """Each world gets a folder in it; one that exists already is an error."""
+    """Each world gets a folder in it; run again with the same folder to go on where it was interrupted."""
     prompt: str | None = None
     """An instruction that names a solid of the world and a colour; drawn from the seed where absent."""
     first_seed: int = 3_000_003
@@ -46,81 +47,111 @@ class Args:
     """Worlds from the first on."""
     device: str = "cuda" if torch.cuda.is_available() else "cpu"
     """Where to train: any device nerfstudio knows."""
+    last_stage: str = "report"
+    """The stage after which to stop: photographs, reconstruction, edit, renders, video or report."""
     video: bool = True
     """Whether to render a video around the edited scene, for which ns-render needs ffmpeg."""
-    num_views: int = 60
+    num_views: int = 48
     """Training views."""
     num_held_out: int = 8
     """Views for evaluation only."""
-    size: int = 128
+    size: int = 256
     """Pixels of either side of a view."""
-    reconstruction_steps: int = 1000
+    reconstruction_steps: int = 900
     """Training steps of the unedited scene."""
-    edit_steps: int = 600
+    edit_steps: int = 360
     """Training steps in which views are edited."""
-    steps_per_edit: int = 5
+    steps_per_edit: int = 6
     """Training steps from one edited view to the next."""
     near_plane: float = 0.3
     """Nothing in these worlds is nearer to a camera, in the units of nerfstudio's rescaled poses."""
+    max_res: int = 96
+    """Cells along each side of the field's finest grid."""
     edit: EditConfig = field(
         default_factory=lambda: EditConfig(
-            model="miniature", guidance=Guidance(text=3.0, image=1.5), delta_mask=DeltaMaskConfig()
+            model="miniature",
+            guidance=Guidance(text=1.5, image=1.0),
+            min_noise=0.7,
+            delta_mask=DeltaMaskConfig(noise_level=0.9, threshold=0.3),
         )
     )
-    """How views are edited. The built-in editor's own guidance, found on worlds that are not measured here."""
+    """How views are edited: the built-in editor's own guidance and mask, found on worlds that are not measured here,
+    and much noise, because every view is edited only once or twice."""
 
 
 def main(args: Args) -> None:
     """Runs every world, then prints the table and writes it as JSON."""
     rows = [edit_world(args, seed) for seed in range(args.first_seed, args.first_seed + args.num_worlds)]
+    if not all(rows):
+        return
     medians = {name: float(np.median([row[name] for row in rows])) for name in FIGURES}
-    (args.output / "worlds.json").write_text(json.dumps({"worlds": rows, "medians": medians}, indent=2) + "\n")
+    (args.output / "worlds.json").write_text(
+        json.dumps({"worlds": rows, "medians": medians}, indent=2) + "\n"
+    )
     print_table(rows, medians)
 
 
 def edit_world(args: Args, seed: int) -> dict:
-    """One world from photographs to figures."""
-    folder, seconds = args.output / str(seed), {}
-    started = time.perf_counter()
-
-    def lap(stage: str) -> None:
-        nonlocal started
-        seconds[stage] = round(time.perf_counter() - started, 1)
-        started = time.perf_counter()
-        print(f"{stage}: {seconds[stage]} s", flush=True)
-
+    """One world from photographs to figures; stages that an interrupted run finished are not run again."""
+    folder = args.output / str(seed)
+    data, runs = folder / "world", folder / "runs/world"
+    renders = {method: folder / "renders" / method for method in ("latent-nerfacto", "latenteditor")}
     world = random_world(seed)
     prompt = args.prompt or draw_prompt(world, seed)
     parse(prompt, world)
     print(f"World {seed}: {prompt!r}", flush=True)
-    data = folder / "world"
-    write_dataset(data, world, args.num_views, args.num_held_out, args.size, seed)
-    write_truth(data, prompt)
-    lap("photographs")
-    train(args, folder, "latent-nerfacto", args.reconstruction_steps, [])
-    lap("reconstruction")
-    base = folder / "runs/world/latent-nerfacto/run"
-    train(args, folder, "latenteditor", args.edit_steps, edit_flags(args, prompt, base))
-    lap("edit")
-    renders = {}
-    for method in ("latent-nerfacto", "latenteditor"):
-        renders[method] = folder / "renders" / method / "test" / "rgb"
-        render("dataset", folder, method, "--split", "test", "--rendered-output-names", "rgb",
-               "--image-format", "png", "--output-path", folder / "renders" / method)  # fmt: skip
-    lap("renders")
-    if args.video:
-        render_video(folder)
-        lap("video")
-    autoencoder = load_autoencoder(args.edit.model, args.device)
-    denoiser = load_instruct_pix2pix(args.edit.model, args.device)
-    views = read_held_out_views(data, prompt, renders["latent-nerfacto"], renders["latenteditor"])
-    masks = find_masks(views, prompt, autoencoder, denoiser, args.edit)
-    iio.imwrite(folder / "edit.png", picture(views, masks))
-    lap("report")
-    row = {"seed": seed, "prompt": prompt, **measure(views, masks, autoencoder), "seconds": seconds}
-    (folder / "figures.json").write_text(json.dumps(row, indent=2) + "\n")
+    folder.mkdir(parents=True, exist_ok=True)
+
+    def photograph() -> None:
+        write_dataset(data, world, args.num_views, args.num_held_out, args.size, seed)
+        write_truth(data, prompt)
+
+    def render_held_out() -> None:
+        for method, target in renders.items():
+            render("dataset", folder, method, "--split", "test", "--rendered-output-names", "rgb",
+                   "--image-format", "png", "--output-path", target)  # fmt: skip
+
+    def report() -> None:
+        autoencoder = load_autoencoder(args.edit.model, args.device)
+        denoiser = load_instruct_pix2pix(args.edit.model, args.device)
+        unedited, edited = (target / "test/rgb" for target in renders.values())
+        views = read_held_out_views(data, prompt, unedited, edited)
+        masks = find_masks(views, prompt, autoencoder, denoiser, args.edit)
+        iio.imwrite(folder / "edit.png", picture(views, masks))
+        (folder / "figures.json").write_text(json.dumps(measure(views, masks, autoencoder), indent=2) + "\n")
+
+    base = runs / "latent-nerfacto/run/nerfstudio_models"
+    stages: dict[str, Callable[[], None]] = {
+        "photographs": photograph,
+        "reconstruction": lambda: train(args, folder, "latent-nerfacto", args.reconstruction_steps, []),
+        "edit": lambda: train(args, folder, "latenteditor", args.edit_steps, edit_flags(args, prompt, base)),
+        "renders": render_held_out,
+        "video": lambda: render_video(folder),
+        "report": report,
+    }
+    if not args.video:
+        del stages["video"]
+    seconds = run_stages(stages, folder / "seconds.json", args.last_stage)
+    if "report" not in seconds:
+        return {}
     print(f"Picture: {folder / 'edit.png'}", flush=True)
-    return row
+    figures = json.loads((folder / "figures.json").read_text())
+    return {"seed": seed, "prompt": prompt, **figures, "seconds": seconds}
+
+
+def run_stages(stages: dict[str, Callable[[], None]], log: Path, last: str) -> dict[str, float]:
+    """Runs the stages that the log does not have yet, and returns the seconds of each."""
+    seconds = json.loads(log.read_text()) if log.exists() else {}
+    for name, stage in stages.items():
+        if name not in seconds:
+            started = time.perf_counter()
+            stage()
+            seconds[name] = round(time.perf_counter() - started, 1)
+            log.write_text(json.dumps(seconds, indent=2) + "\n")
+            print(f"{name}: {seconds[name]} s", flush=True)
+        if name == last:
+            break
+    return seconds
 
 
 def draw_prompt(world: World, seed: int) -> str:
@@ -136,9 +167,16 @@ def train(args: Args, folder: Path, method: str, steps: int, flags: list) -> Non
         "--vis", "tensorboard", "--max-num-iterations", steps,
         "--steps-per-eval-image", steps, "--steps-per-eval-batch", steps,
         "--pipeline.autoencoder", args.edit.model, "--pipeline.datamanager.image-size", args.size,
-        "--pipeline.model.near-plane", args.near_plane, *flags,
+        "--pipeline.model.near-plane", args.near_plane, "--pipeline.model.max-res", args.max_res,
+        "--pipeline.model.num-levels", 5, *decay_flags(args.reconstruction_steps + args.edit_steps), *flags,
         log=folder / f"{method}.log",
     )  # fmt: skip
+
+
+def decay_flags(steps: int) -> list:
+    """Lets every learning rate decay over the whole of a short run."""
+    groups = ("tables", "proposal-networks", "fields", "adapter")
+    return [word for name in groups for word in (f"--optimizers.{name}.scheduler.max-steps", steps)]
 
 
 def edit_flags(args: Args, prompt: str, base: Path) -> list:
@@ -165,13 +203,17 @@ def edit_flags(args: Args, prompt: str, base: Path) -> list:
 def render(what: str, folder: Path, method: str, *flags: object) -> None:
     """A run of ns-render."""
     config = folder / "runs/world" / method / "run/config.yml"
-    run_command("ns-render", what, "--load-config", config, *flags, log=folder / f"render-{method}-{what}.log")
+    run_command(
+        "ns-render", what, "--load-config", config, *flags, log=folder / f"render-{method}-{what}.log"
+    )
 
 
 def render_video(folder: Path) -> None:
     """A flight through the held-out cameras, once around the edited scene."""
     if shutil.which("ffmpeg") is None:
-        print("No video: ns-render needs ffmpeg; install it (as in `apt install ffmpeg`) or use scripts/demo.sh.")
+        print(
+            "No video: ns-render needs ffmpeg; install it (as in `apt install ffmpeg`) or use scripts/demo.sh."
+        )
         return
     video = folder / "edit.mp4"
     render("interpolate", folder, "latenteditor", "--pose-source", "eval", "--interpolation-steps", 8,
@@ -182,9 +224,14 @@ def render_video(folder: Path) -> None:
 def run_command(*words: object, log: Path) -> None:
     """Runs a command of this environment, its output kept in a log."""
     command = [str(Path(sys.executable).with_name(str(words[0]))), *map(str, words[1:])]
-    environment = {"TORCHDYNAMO_DISABLE": "1", **os.environ}  # Nothing here compiles; 3 s of imports are saved.
+    environment = {
+        "TORCHDYNAMO_DISABLE": "1",
+        **os.environ,
+    }  # Nothing here compiles; 3 s of imports are saved.
     with log.open("w") as output:
-        result = subprocess.run(command, stdout=output, stderr=subprocess.STDOUT, env=environment, check=False)
+        result = subprocess.run(
+            command, stdout=output, stderr=subprocess.STDOUT, env=environment, check=False
+        )
     if result.returncode:
         last = "\n".join(log.read_text().splitlines()[-5:])
         raise SystemExit(f"{words[0]} {words[1]} failed; the end of {log}:\n{last}")
@@ -198,7 +245,9 @@ def print_table(rows: list[dict], medians: dict[str, float]) -> None:
         print(f"{row['seed']:>9} {row['prompt']:34}" + "".join(f"{row[name]:15.2f}" for name in FIGURES))
     if len(rows) > 1:
         print(f"{'median':>9} {'':34}" + "".join(f"{medians[name]:15.2f}" for name in FIGURES))
-    print("PSNR in dB against the truth, on held-out views, inside and outside the region of the instruction.")
+    print(
+        "PSNR in dB against the truth, on held-out views, inside and outside the region of the instruction."
+    )
     for row in rows:
         stages = ", ".join(f"{stage} {seconds:.0f} s" for stage, seconds in row["seconds"].items())
         print(f"{row['seed']:>9} {stages}; {sum(row['seconds'].values()):.0f} s in all")
