@@ -25,7 +25,7 @@ from latenteditor.editing.delta_mask import DeltaMaskConfig
 from latenteditor.editing.editor import EditConfig
 from latenteditor.editing.guidance import Guidance
 from latenteditor.miniature.dataset import write_dataset, write_truth
-from latenteditor.miniature.instructions import parse, random_recolouring, wording
+from latenteditor.miniature.instructions import parse, random_recolouring
 from latenteditor.miniature.report import find_masks, measure, picture, read_held_out_views
 from latenteditor.miniature.world import World, random_world
 
@@ -48,7 +48,7 @@ class Args:
     device: str = "cuda" if torch.cuda.is_available() else "cpu"
     """Where to train: any device nerfstudio knows."""
     last_stage: str = "report"
-    """The stage after which to stop: photographs, reconstruction, edit, renders, video or report."""
+    """The stage after which to stop: photographs, reconstruction, truth, edit, renders, video or report."""
     video: bool = True
     """Whether to render a video around the edited scene, for which ns-render needs ffmpeg."""
     num_views: int = 48
@@ -72,6 +72,7 @@ class Args:
             model="miniature",
             guidance=Guidance(text=1.5, image=1.0),
             min_noise=0.7,
+            denoising_steps=10,
             delta_mask=DeltaMaskConfig(noise_level=0.9, threshold=0.3),
         )
     )
@@ -85,9 +86,7 @@ def main(args: Args) -> None:
     if not all(rows):
         return
     medians = {name: float(np.median([row[name] for row in rows])) for name in FIGURES}
-    (args.output / "worlds.json").write_text(
-        json.dumps({"worlds": rows, "medians": medians}, indent=2) + "\n"
-    )
+    (args.output / "worlds.json").write_text(json.dumps({"worlds": rows, "medians": medians}, indent=2) + "\n")
     print_table(rows, medians)
 
 
@@ -101,10 +100,10 @@ def edit_world(args: Args, seed: int) -> dict:
     parse(prompt, world)
     print(f"World {seed}: {prompt!r}", flush=True)
     folder.mkdir(parents=True, exist_ok=True)
+    require_prompt(folder, prompt)
 
     def photograph() -> None:
         write_dataset(data, world, args.num_views, args.num_held_out, args.size, seed)
-        write_truth(data, prompt)
 
     def render_held_out() -> None:
         for method, target in renders.items():
@@ -121,9 +120,10 @@ def edit_world(args: Args, seed: int) -> dict:
         (folder / "figures.json").write_text(json.dumps(measure(views, masks, autoencoder), indent=2) + "\n")
 
     base = runs / "latent-nerfacto/run/nerfstudio_models"
-    stages: dict[str, Callable[[], None]] = {
+    stages: dict[str, Callable[[], object]] = {
         "photographs": photograph,
         "reconstruction": lambda: train(args, folder, "latent-nerfacto", args.reconstruction_steps, []),
+        "truth": lambda: write_truth(data, prompt),
         "edit": lambda: train(args, folder, "latenteditor", args.edit_steps, edit_flags(args, prompt, base)),
         "renders": render_held_out,
         "video": lambda: render_video(folder),
@@ -139,7 +139,15 @@ def edit_world(args: Args, seed: int) -> dict:
     return {"seed": seed, "prompt": prompt, **figures, "seconds": seconds}
 
 
-def run_stages(stages: dict[str, Callable[[], None]], log: Path, last: str) -> dict[str, float]:
+def require_prompt(folder: Path, prompt: str) -> None:
+    """Refuses to go on with a world that was begun with another prompt."""
+    file = folder / "prompt.txt"
+    if file.exists() and file.read_text() != prompt:
+        raise ValueError(f"{folder} was begun with {file.read_text()!r}, not {prompt!r}: choose another --output.")
+    file.write_text(prompt)
+
+
+def run_stages(stages: dict[str, Callable[[], object]], log: Path, last: str) -> dict[str, float]:
     """Runs the stages that the log does not have yet, and returns the seconds of each."""
     seconds = json.loads(log.read_text()) if log.exists() else {}
     for name, stage in stages.items():
@@ -155,8 +163,10 @@ def run_stages(stages: dict[str, Callable[[], None]], log: Path, last: str) -> d
 
 
 def draw_prompt(world: World, seed: int) -> str:
-    """An instruction for one solid."""
-    return wording(world, random_recolouring(world, np.random.default_rng((seed, 4)), num_solids=1))
+    """An instruction for one solid, named by colour and shape."""
+    recolouring = random_recolouring(world, np.random.default_rng((seed, 4)), num_solids=1)
+    solid = world.solids[recolouring.solids[0]]
+    return f"make the {solid.colour} {solid.shape} {recolouring.colour}"
 
 
 def train(args: Args, folder: Path, method: str, steps: int, flags: list) -> None:
@@ -190,6 +200,7 @@ def edit_flags(args: Args, prompt: str, base: Path) -> list:
         "--pipeline.edit.guidance.image", edit.guidance.image,
         "--pipeline.edit.min-noise", edit.min_noise,
         "--pipeline.edit.max-noise", edit.max_noise,
+        "--pipeline.edit.denoising-steps", edit.denoising_steps,
         "--pipeline.edit.mask", edit.mask,
         "--pipeline.edit.blending", edit.blending,
         "--pipeline.edit.delta-mask.noise-level", mask.noise_level,
@@ -203,17 +214,13 @@ def edit_flags(args: Args, prompt: str, base: Path) -> list:
 def render(what: str, folder: Path, method: str, *flags: object) -> None:
     """A run of ns-render."""
     config = folder / "runs/world" / method / "run/config.yml"
-    run_command(
-        "ns-render", what, "--load-config", config, *flags, log=folder / f"render-{method}-{what}.log"
-    )
+    run_command("ns-render", what, "--load-config", config, *flags, log=folder / f"render-{method}-{what}.log")
 
 
 def render_video(folder: Path) -> None:
     """A flight through the held-out cameras, once around the edited scene."""
     if shutil.which("ffmpeg") is None:
-        print(
-            "No video: ns-render needs ffmpeg; install it (as in `apt install ffmpeg`) or use scripts/demo.sh."
-        )
+        print("No video: ns-render needs ffmpeg; install it (as in `apt install ffmpeg`) or use scripts/demo.sh.")
         return
     video = folder / "edit.mp4"
     render("interpolate", folder, "latenteditor", "--pose-source", "eval", "--interpolation-steps", 8,
@@ -229,9 +236,7 @@ def run_command(*words: object, log: Path) -> None:
         **os.environ,
     }  # Nothing here compiles; 3 s of imports are saved.
     with log.open("w") as output:
-        result = subprocess.run(
-            command, stdout=output, stderr=subprocess.STDOUT, env=environment, check=False
-        )
+        result = subprocess.run(command, stdout=output, stderr=subprocess.STDOUT, env=environment, check=False)
     if result.returncode:
         last = "\n".join(log.read_text().splitlines()[-5:])
         raise SystemExit(f"{words[0]} {words[1]} failed; the end of {log}:\n{last}")
@@ -245,9 +250,7 @@ def print_table(rows: list[dict], medians: dict[str, float]) -> None:
         print(f"{row['seed']:>9} {row['prompt']:34}" + "".join(f"{row[name]:15.2f}" for name in FIGURES))
     if len(rows) > 1:
         print(f"{'median':>9} {'':34}" + "".join(f"{medians[name]:15.2f}" for name in FIGURES))
-    print(
-        "PSNR in dB against the truth, on held-out views, inside and outside the region of the instruction."
-    )
+    print("PSNR in dB against the truth, on held-out views, inside and outside the region of the instruction.")
     for row in rows:
         stages = ", ".join(f"{stage} {seconds:.0f} s" for stage, seconds in row["seconds"].items())
         print(f"{row['seed']:>9} {stages}; {sum(row['seconds'].values()):.0f} s in all")
