@@ -33,7 +33,6 @@ from nerfstudio.models.nerfacto import NerfactoModel, NerfactoModelConfig
 from nerfstudio.pipelines.base_pipeline import VanillaPipeline, VanillaPipelineConfig
 from nerfstudio.utils import colormaps
 from torch import Tensor, nn
-from torchmetrics.functional import structural_similarity_index_measure
 
 from latenteditor.diffusion.autoencoder import Autoencoder, load_autoencoder
 from latenteditor.nerf.adapter import RefinementAdapter
@@ -163,9 +162,7 @@ class LatentNerfactoModel(NerfactoModel):
             implementation=config.implementation,
         )
         self.adapter = (
-            RefinementAdapter(channels, config.adapter_width, config.adapter_heads)
-            if config.adapter
-            else None
+            RefinementAdapter(channels, config.adapter_width, config.adapter_heads) if config.adapter else None
         )
         self.camera_optimizer: CameraOptimizer = config.camera_optimizer.setup(
             num_cameras=self.num_train_data, device="cpu"
@@ -185,8 +182,7 @@ class LatentNerfactoModel(NerfactoModel):
         )
         networks: Any = list(self.proposal_networks)
         self.density_fns = [
-            networks[min(index, len(networks) - 1)].density_fn
-            for index in range(config.num_proposal_iterations)
+            networks[min(index, len(networks) - 1)].density_fn for index in range(config.num_proposal_iterations)
         ]
         uniform = config.proposal_initial_sampler == "uniform"
         self.proposal_sampler = ProposalNetworkSampler(
@@ -264,9 +260,7 @@ class LatentNerfactoModel(NerfactoModel):
         """Returns the mean color in [0, 1] of each latent's pixels, as far as it is linear."""
         return (latents @ self.preview_matrix[:-1] + self.preview_matrix[-1]).clamp(0, 1)
 
-    def refine(
-        self, latents: Float[Tensor, "channels rows columns"]
-    ) -> Float[Tensor, "channels rows columns"]:
+    def refine(self, latents: Float[Tensor, "channels rows columns"]) -> Float[Tensor, "channels rows columns"]:
         """Returns the adapter's latents for a whole rendered view: z̃ for ẑ."""
         if self.adapter is None:
             return latents
@@ -323,9 +317,7 @@ class LatentNerfactoModel(NerfactoModel):
         return losses
 
     @torch.no_grad()
-    def get_outputs_for_camera(
-        self, camera: Cameras, obb_box: OrientedBox | None = None
-    ) -> dict[str, Tensor]:
+    def get_outputs_for_camera(self, camera: Cameras, obb_box: OrientedBox | None = None) -> dict[str, Tensor]:
         """Returns `rgb` decoded from refined latents, `latent`, `depth`, `accumulation`, in camera size.
 
         Latents mean what they mean at the size at which the photographs were encoded, so that is the size at
@@ -370,6 +362,9 @@ class LatentNerfactoModel(NerfactoModel):
         field can get. `latent_psnr` compares refined latents to the photograph's, with data range
         `LATENT_RANGE`.
         """
+        # It imports transformers, which no command of the host should wait for, or fail by.
+        from torchmetrics.functional import structural_similarity_index_measure
+
         rendered = outputs["rgb"].to(self.device)
         size = rendered.shape[0], rendered.shape[1]
         photograph = resize(_channels_first(without_alpha(batch["image"]).to(rendered)), size)
@@ -390,18 +385,14 @@ class LatentNerfactoModel(NerfactoModel):
         encoded_size = latent_size[0] * factor, latent_size[1] * factor
         photograph = resize(photograph, encoded_size)
         original = self.autoencoder.encode(photograph)
-        latents = F.interpolate(
-            _channels_first(outputs["latent"].to(self.device)), latent_size, mode="nearest-exact"
-        )
+        latents = F.interpolate(_channels_first(outputs["latent"].to(self.device)), latent_size, mode="nearest-exact")
         unrefined = self.autoencoder.decode(latents)
         ceiling = self.autoencoder.decode(original)
         error = self._error(self.refine(latents[0]).permute(1, 2, 0), original[0].permute(1, 2, 0))
         metrics["latent_psnr"] = float(latent_psnr(error))
         metrics["psnr_without_adapter"] = float(psnr(unrefined, photograph))
         metrics["ceiling_psnr"] = float(psnr(ceiling, photograph))
-        images["without_adapter_and_ceiling"] = torch.cat(
-            [_channels_last(unrefined), _channels_last(ceiling)], dim=1
-        )
+        images["without_adapter_and_ceiling"] = torch.cat([_channels_last(unrefined), _channels_last(ceiling)], dim=1)
         return metrics, images
 
     def _steps_between_proposal_updates(self, step: int) -> float:
@@ -460,14 +451,10 @@ class LatentNerfactoModel(NerfactoModel):
         wanted, shown = (self.autoencoder.decode(crop) for crop in crops)
         return ((shown - wanted) ** 2).mean()
 
-    def _normalized(
-        self, latents: Float[Tensor, "channels rows columns"]
-    ) -> Float[Tensor, "channels rows columns"]:
+    def _normalized(self, latents: Float[Tensor, "channels rows columns"]) -> Float[Tensor, "channels rows columns"]:
         return (latents - self.latent_mean[:, None, None]) / self.latent_std[:, None, None]
 
-    def _error(
-        self, latents: Float[Tensor, "*rays channels"], targets: Float[Tensor, "*rays channels"]
-    ) -> Tensor:
+    def _error(self, latents: Float[Tensor, "*rays channels"], targets: Float[Tensor, "*rays channels"]) -> Tensor:
         """Squared errors in units of each channel's variance."""
         return ((latents - targets.to(latents)) / self.latent_std) ** 2
 
@@ -593,8 +580,7 @@ def _check_state(loaded: Mapping[str, Any], own: Mapping[str, Any], channels: in
     known = loaded.get("_model.latent_mean", loaded.get("_model.module.latent_mean"))
     if known is None:
         raise ValueError(
-            f"The checkpoint of step {step} holds no latent scene: train a latent-nerfacto run first and "
-            f"load that."
+            f"The checkpoint of step {step} holds no latent scene: train a latent-nerfacto run first and load that."
         )
     if len(known) != channels:
         raise ValueError(
