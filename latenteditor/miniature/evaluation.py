@@ -67,7 +67,10 @@ def evaluate_case(
     edited = autoencoder.decode(edit_from_noise(original, case.prompt, denoiser, config)).cpu()
     pixels = F.interpolate(found.float(), case.region.shape[-2:], mode="nearest-exact").bool().cpu()
     ceiling = autoencoder.decode(autoencoder.encode(case.after.to(autoencoder.device))).cpu()
-    to_truth, to_original = _distance(edited, case.after, case.region), _distance(edited, case.before, case.region)
+    to_truth, to_original = (
+        _distance(edited, case.after, case.region),
+        _distance(edited, case.before, case.region),
+    )
     return {
         "right": float(to_truth < to_original),
         "psnr_inside": psnr(edited, case.after, case.region).item(),
@@ -83,7 +86,10 @@ def evaluate_case(
 
 
 def edit_from_noise(
-    original: Float[Tensor, "views channels rows columns"], prompt: str, denoiser: Denoiser, config: EditConfig
+    original: Float[Tensor, "views channels rows columns"],
+    prompt: str,
+    denoiser: Denoiser,
+    config: EditConfig,
 ) -> Float[Tensor, "views channels rows columns"]:
     """What the editor makes of views when it starts from the most noise allowed."""
     schedule = denoiser.noise_schedule

@@ -54,7 +54,9 @@ class Solid:
         elif self.shape == "cone":
             mesh = trimesh.creation.cone(radius=size, height=2.2 * size, sections=64)
         else:
-            mesh = trimesh.creation.torus(major_radius=0.75 * size, minor_radius=0.33 * size, major_sections=64, minor_sections=48)
+            mesh = trimesh.creation.torus(
+                major_radius=0.75 * size, minor_radius=0.33 * size, major_sections=64, minor_sections=48
+            )
         mesh.apply_transform(trimesh.transformations.rotation_matrix(self.heading, (0, 0, 1)))
         mesh.apply_translation((*self.position, -mesh.bounds[0][2]))
         return mesh
@@ -104,9 +106,7 @@ def random_world(seed: int, num_solids: int | None = None) -> World:
     sizes = rng.uniform(0.26, 0.38, num_solids)
     solids = tuple(
         Solid(SHAPES[shape], list(COLOURS)[colour], position, float(size), float(rng.uniform(0, 2 * np.pi)))
-        for shape, colour, size, position in zip(
-            shapes, colours, sizes, _positions(sizes, rng), strict=True
-        )
+        for shape, colour, size, position in zip(shapes, colours, sizes, _positions(sizes, rng), strict=True)
     )
     azimuth, elevation = rng.uniform(0, 2 * np.pi), rng.uniform(0.7, 1.2)
     sky = rng.uniform(0.0, 0.25)
