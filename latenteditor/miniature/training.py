@@ -6,7 +6,7 @@ The result is a ``StableDiffusionInstructPix2PixPipeline`` folder, small, but th
 import json
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -74,8 +74,14 @@ class TrainingConfig:
     equivariance: float = 0.25
     """How often latents and picture are shrunk alike before they are compared, which makes latents vary as
     smoothly as pictures and so easier to agree on between views (EQ-VAE, arXiv 2502.09509)."""
-    editor: FitConfig = field(default_factory=lambda: FitConfig(steps=10000, batch_size=32, ema_decay=0.999))
+    editor: FitConfig = field(default_factory=lambda: FitConfig(steps=11500, batch_size=32, ema_decay=0.999))
     """The fit of U-Net and text encoder."""
+    grounding: FitConfig = field(
+        default_factory=lambda: FitConfig(steps=1700, batch_size=32, learning_rate=8e-4, ema_decay=0.995)
+    )
+    """A second fit of U-Net and text encoder at high noise, where nothing but the words says which solid is meant."""
+    grounding_noise: float = 0.35
+    """Share of the schedule, from its noisiest end, in which three of four pictures of the second fit lie."""
     channels: tuple[int, ...] = (48, 96, 128)
     """Of the U-Net's levels."""
     text_width: int = 96
@@ -241,9 +247,7 @@ def fit_autoencoder(config: TrainingConfig, pairs: Pairs) -> "AutoencoderKL":
         pixel_error = F.l1_loss(decoded, target) + F.mse_loss(decoded, target)
         return pixel_error + config.kl_weight * posterior.kl().mean() / latents[0].numel()
 
-    network = fit(
-        network, loss, config.autoencoder, config.work_dir / "autoencoder.ckpt", "autoencoder"
-    )
+    network = fit(network, loss, config.autoencoder, config.work_dir / "autoencoder.ckpt", "autoencoder")
     with torch.no_grad():
         images = pairs.before[:: max(1, len(pairs.before) // 64)].to(config.device) / 127.5 - 1
         network.register_to_config(scaling_factor=1 / network.encode(images).latent_dist.mean.std().item())
@@ -258,7 +262,9 @@ def build_tokenizer(instructions: list[str], folder: Path) -> "CLIPTokenizer":
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
     characters = [*letters, *(letter + "</w>" for letter in letters)]
     special = ["<|startoftext|>", "<|endoftext|>"]
-    speller = CLIPTokenizer(vocab={token: index for index, token in enumerate(special + characters)}, merges=[])
+    speller = CLIPTokenizer(
+        vocab={token: index for index, token in enumerate(special + characters)}, merges=[]
+    )
     trained = speller.train_new_from_iterator(instructions, vocab_size=2000, initial_alphabet=letters)
     merges = json.loads(trained.backend_tokenizer.to_str())["model"]["merges"]
     tokens = dict.fromkeys(special + characters + ["".join(merge) for merge in merges])
@@ -308,7 +314,9 @@ class EditorNetworks(nn.Module):
         from diffusers import UNet2DConditionModel
         from transformers import CLIPTextConfig, CLIPTextModel
 
-        deeper = len(config.channels) - 1  # Attention between the finest cells would double the cost of a step.
+        deeper = (
+            len(config.channels) - 1
+        )  # Attention between the finest cells would double the cost of a step.
         self.unet = UNet2DConditionModel(
             sample_size=rows,
             in_channels=2 * latent_channels,
@@ -362,31 +370,58 @@ def noise_scheduler() -> "DDIMScheduler":
 
 def fit_editor(config: TrainingConfig, pairs: LatentPairs, tokenizer: "CLIPTokenizer", scale: float) -> nn.Module:
     """U-Net and text encoder, by denoising the edited view given the unedited one and the instruction."""
-    scheduler = noise_scheduler()
-    num_timesteps, batch_size = scheduler.config["num_train_timesteps"], config.editor.batch_size
-    empty = tokenize(tokenizer, [""])
     torch.manual_seed(config.editor.seed)
     _, channels, rows, _ = pairs.before.shape
     networks = EditorNetworks(config, len(tokenizer), channels, rows)
     networks = networks.to(config.device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    loss = EditorLoss(config, pairs, tokenize(tokenizer, [""]), scale)
+    networks = fit(networks, loss, config.editor, config.work_dir / "editor.ckpt", "editor")
+    noisy = replace(
+        config, editor=config.grounding, unchanged=config.unchanged / 2, image_dropped=config.image_dropped / 2
+    )
+    loss = EditorLoss(noisy, pairs, tokenize(tokenizer, [""]), scale, config.grounding_noise)
+    return fit(networks.train(), loss, config.grounding, config.work_dir / "grounding.ckpt", "grounding")
 
-    def loss(networks: nn.Module, generator: torch.Generator) -> Tensor:
-        index = torch.randint(len(pairs.before), (batch_size,), generator=generator)
+
+class EditorLoss:
+    """The weighted denoising loss of one batch of pairs."""
+
+    def __init__(
+        self,
+        config: TrainingConfig,
+        pairs: LatentPairs,
+        empty: Int[Tensor, "1 tokens"],
+        scale: float,
+        noisiest: float = 1.0,
+    ) -> None:
+        """Draws three of four timesteps from the ``noisiest`` share of the schedule, the others from all of it."""
+        self.config, self.pairs, self.empty, self.scale, self.noisiest = config, pairs, empty, scale, noisiest
+        self.scheduler = noise_scheduler()
+
+    def __call__(self, networks: nn.Module, generator: torch.Generator) -> Tensor:
+        """The loss of the batch that the generator draws."""
+        config, pairs, device = self.config, self.pairs, self.config.device
+        index = torch.randint(len(pairs.before), (config.editor.batch_size,), generator=generator)
         unchanged, image_dropped, text_dropped = _drops(config, generator)
         before, after, solids = pairs.before[index], pairs.after[index], pairs.solids[index]
-        tokens = torch.where((unchanged | text_dropped)[:, None], empty, pairs.tokens[index])
-        clean = torch.where(_over_pixels(unchanged), before, after).to(config.device)
-        weight = 1 + config.solids_weight * solids
-        condition = torch.where(_over_pixels(image_dropped), 0 * before, before / scale)
-        late = 1 - torch.rand(batch_size, generator=generator) ** 2
-        timesteps = (late * (num_timesteps - 1)).round().long().to(config.device)
-        noise = torch.randn(clean.shape, generator=generator).to(config.device)
-        noisy = scheduler.add_noise(clean, noise, timesteps)
-        target = scheduler.get_velocity(clean, noise, timesteps)
-        prediction = networks(noisy, condition.to(config.device), timesteps, tokens.to(config.device))
-        return (weight.to(config.device) * (prediction.float() - target) ** 2).mean()
+        tokens = torch.where((unchanged | text_dropped)[:, None], self.empty, pairs.tokens[index])
+        clean = torch.where(_over_pixels(unchanged), before, after).to(device)
+        weight = (1 + config.solids_weight * solids).to(device)
+        condition = torch.where(_over_pixels(image_dropped), 0 * before, before / self.scale).to(device)
+        timesteps = self._timesteps(generator).to(device)
+        noise = torch.randn(clean.shape, generator=generator).to(device)
+        noisy = self.scheduler.add_noise(clean, noise, timesteps)
+        target = self.scheduler.get_velocity(clean, noise, timesteps)
+        prediction = networks(noisy, condition, timesteps, tokens.to(device))
+        return (weight * (prediction.float() - target) ** 2).mean()
 
-    return fit(networks, loss, config.editor, config.work_dir / "editor.ckpt", "editor")
+    def _timesteps(self, generator: torch.Generator) -> Int[Tensor, " batch"]:
+        """Mostly noisy ones: one minus a square."""
+        batch_size = self.config.editor.batch_size
+        everywhere = torch.rand(batch_size, generator=generator) < 0.25
+        share = torch.where(everywhere, 1.0, self.noisiest)
+        late = 1 - share * torch.rand(batch_size, generator=generator) ** 2
+        return (late * (self.scheduler.config["num_train_timesteps"] - 1)).round().long()
 
 
 def _drops(config: TrainingConfig, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
