@@ -78,7 +78,7 @@ def _trainer(
 def _editing(
     method_name: str, description: str, autoencoder: str, half_precision: bool
 ) -> MethodSpecification:
-    """A method that edits. 6,000 steps are a fifth of Instruct-NeRF2NeRF's 30,000; the paper needs 5 to 8 times fewer."""
+    """An editing method. 6,000 steps are a fifth of Instruct-NeRF2NeRF's 30,000; the paper needs 5 to 8 times fewer."""
     pipeline = LatentEditorPipelineConfig(
         datamanager=_data(), autoencoder=autoencoder, edit=EditConfig(half_precision=half_precision)
     )
