@@ -193,7 +193,7 @@ def edit_flags(args: Args, prompt: str, base: Path) -> list:
     """What tells ns-train how to edit."""
     edit, mask = args.edit, args.edit.delta_mask
     return [
-        "--load-dir", base / "nerfstudio_models",
+        "--load-dir", base,
         "--pipeline.edit.prompt", prompt,
         "--pipeline.edit.model", edit.model,
         "--pipeline.edit.guidance.text", edit.guidance.text,
