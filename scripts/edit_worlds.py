@@ -41,7 +41,7 @@ class Args:
     """Each world gets a folder in it; run again with the same folder to go on where it was interrupted."""
     prompt: str | None = None
     """An instruction that names a solid of the world and a colour; drawn from the seed where absent."""
-    first_seed: int = 3_000_003
+    first_seed: int = 3_000_006
     """The first world; the built-in editor was trained on the worlds from 0 on."""
     num_worlds: int = 1
     """Worlds from the first on."""
