@@ -515,9 +515,9 @@ class LatentNerfactoPipeline(VanillaPipeline):
         )
         self.model.to(device)
         if world_size > 1:
-            on_gpu = torch.device(device).type == "cuda"
+            on_cpu = torch.device(device).type == "cpu"
             wrapped: Any = nn.parallel.DistributedDataParallel(
-                self._model, device_ids=[local_rank] if on_gpu else None, find_unused_parameters=True
+                self._model, device_ids=None if on_cpu else [local_rank], find_unused_parameters=True
             )
             self._model = wrapped
 
