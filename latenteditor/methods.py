@@ -56,9 +56,7 @@ def _data() -> LatentDataManagerConfig:
     return LatentDataManagerConfig(dataparser=NerfstudioDataParserConfig())
 
 
-def _trainer(
-    method_name: str, pipeline: LatentNerfactoPipelineConfig, max_num_iterations: int
-) -> EditTrainerConfig:
+def _trainer(method_name: str, pipeline: LatentNerfactoPipelineConfig, max_num_iterations: int) -> EditTrainerConfig:
     """What all methods share: where they report, how often they save and evaluate."""
     return EditTrainerConfig(
         method_name=method_name,
@@ -75,9 +73,7 @@ def _trainer(
     )
 
 
-def _editing(
-    method_name: str, description: str, autoencoder: str, half_precision: bool
-) -> MethodSpecification:
+def _editing(method_name: str, description: str, autoencoder: str, half_precision: bool) -> MethodSpecification:
     """An editing method. 6,000 steps are a fifth of Instruct-NeRF2NeRF's 30,000; the paper needs 5 to 8 times fewer."""
     pipeline = LatentEditorPipelineConfig(
         datamanager=_data(), autoencoder=autoencoder, edit=EditConfig(half_precision=half_precision)

@@ -70,9 +70,7 @@ class Autoencoder:
     @cached_property
     def fingerprint(self) -> str:
         """Changes whenever the same image could have other latents: a key for caches."""
-        digest = hashlib.sha256(
-            json.dumps([*self.config, self._scale, self._shift, str(self.dtype)]).encode()
-        )
+        digest = hashlib.sha256(json.dumps([*self.config, self._scale, self._shift, str(self.dtype)]).encode())
         for name, value in sorted(self._network.state_dict().items()):
             if not name.startswith("decoder"):
                 digest.update(name.encode())
@@ -80,9 +78,7 @@ class Autoencoder:
         return digest.hexdigest()
 
     @torch.no_grad()
-    def encode(
-        self, images: Float[Tensor, "views 3 height width"]
-    ) -> Float[Tensor, "views channels rows columns"]:
+    def encode(self, images: Float[Tensor, "views 3 height width"]) -> Float[Tensor, "views channels rows columns"]:
         """Returns the scaled latents of images in [0, 1]: the posterior's mode, so always the same.
 
         Raises:
@@ -91,16 +87,13 @@ class Autoencoder:
         height, width = images.shape[-2:]
         if height % self.factor or width % self.factor:
             raise ValueError(
-                f"Cannot encode images of {width}x{height} pixels: both sides must be multiples of "
-                f"{self.factor}."
+                f"Cannot encode images of {width}x{height} pixels: both sides must be multiples of {self.factor}."
             )
         chunks = images.split(max(1, PIXELS_PER_CHUNK // (height * width)))
         latents = torch.cat([self._encode(chunk.to(self.device, self.dtype)) for chunk in chunks])
         return ((latents - self._shift) * self._scale).to(images)
 
-    def decode(
-        self, latents: Float[Tensor, "views channels rows columns"]
-    ) -> Float[Tensor, "views 3 height width"]:
+    def decode(self, latents: Float[Tensor, "views channels rows columns"]) -> Float[Tensor, "views 3 height width"]:
         """Returns the images in [0, 1] of scaled latents. Gradients flow to latents that ask for them."""
         rows, columns = latents.shape[-2:]
         chunks = latents.split(max(1, PIXELS_PER_CHUNK // (rows * columns * self.factor**2)))
@@ -156,11 +149,7 @@ def load_autoencoder(model: str, device: torch.device | str, half_precision: boo
 
     dtype = torch.float32
     if half_precision:
-        dtype = (
-            torch.bfloat16
-            if config.overflows_in_half or torch.device(device).type == "cpu"
-            else torch.float16
-        )
+        dtype = torch.bfloat16 if config.overflows_in_half or torch.device(device).type == "cpu" else torch.float16
     network_class: Any = getattr(diffusers, config.class_name, None)
     if network_class is None:
         raise ValueError(

@@ -30,9 +30,7 @@ from latenteditor.miniature.world import Floor, Solid, World
 MILLIMETRES = 1000
 
 
-def write_dataset(
-    folder: Path, world: World, num_views: int, num_held_out: int, size: int, seed: int
-) -> None:
+def write_dataset(folder: Path, world: World, num_views: int, num_held_out: int, size: int, seed: int) -> None:
     """Renders a world from a dome of cameras; the same arguments give the same bytes.
 
     Args:
@@ -47,13 +45,9 @@ def write_dataset(
         ValueError: The folder already holds something, or a number does not fit.
     """
     if folder.exists() and any(folder.iterdir()):
-        raise ValueError(
-            f"{folder} is not empty: choose a new folder for the world, or delete this one first."
-        )
+        raise ValueError(f"{folder} is not empty: choose a new folder for the world, or delete this one first.")
     if num_views < 2 or num_held_out < 2:
-        raise ValueError(
-            f"A world needs at least 2 training and 2 held-out views, not {num_views} and {num_held_out}."
-        )
+        raise ValueError(f"A world needs at least 2 training and 2 held-out views, not {num_views} and {num_held_out}.")
     if size < 1:
         raise ValueError(f"A view needs at least 1 pixel along each side, not {size}.")
     for name in ("images", "ids", "depth"):
@@ -111,9 +105,7 @@ def read_world(folder: Path) -> World:
     """
     file = folder / "world.json"
     if not file.exists():
-        raise ValueError(
-            f"{folder} holds no built-in world: there is no world.json; write one with make_world."
-        )
+        raise ValueError(f"{folder} holds no built-in world: there is no world.json; write one with make_world.")
     content = json.loads(file.read_text())
     solids = tuple(Solid(**{**solid, "position": tuple(solid["position"])}) for solid in content["solids"])
     first, second = content["floor"]["colours"]
@@ -126,8 +118,7 @@ def read_cameras(folder: Path) -> list[Camera]:
     content = json.loads((folder / "transforms.json").read_text())
     field_of_view = 2 * np.arctan(content["w"] / (2 * content["fl_x"]))
     return [
-        Camera(np.array(frame["transform_matrix"]), float(field_of_view), content["w"])
-        for frame in content["frames"]
+        Camera(np.array(frame["transform_matrix"]), float(field_of_view), content["w"]) for frame in content["frames"]
     ]
 
 

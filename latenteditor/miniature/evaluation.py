@@ -56,9 +56,7 @@ def draw_case(seed: int, size: int) -> Case:
 
 
 @torch.no_grad()
-def evaluate_case(
-    case: Case, autoencoder: Autoencoder, denoiser: Denoiser, config: EditConfig
-) -> dict[str, float]:
+def evaluate_case(case: Case, autoencoder: Autoencoder, denoiser: Denoiser, config: EditConfig) -> dict[str, float]:
     """Figures of one case: its mask, and its edit from pure noise, without the mask's help."""
     original = autoencoder.encode(case.before.to(autoencoder.device))
     score = delta_score(denoiser, original, case.prompt, config.delta_mask, config.seed)

@@ -69,13 +69,9 @@ def parse(prompt: str, world: World) -> Recolouring:
     """
     words = re.findall(r"[a-z]+", prompt.lower())
     names = {*SHAPES, *(f"{shape}s" for shape in SHAPES)}
-    named = [
-        index for index, solid in enumerate(world.solids) if {solid.shape, solid.shape + "s"} & set(words)
-    ]
+    named = [index for index, solid in enumerate(world.solids) if {solid.shape, solid.shape + "s"} & set(words)]
     colours = [
-        word
-        for word, after in zip(words, [*words, ""][1:], strict=True)
-        if word in COLOURS and after not in names
+        word for word, after in zip(words, [*words, ""][1:], strict=True) if word in COLOURS and after not in names
     ]
     if not named or len(colours) != 1:
         solids = ", ".join(f"the {solid.colour} {solid.shape}" for solid in world.solids)

@@ -45,9 +45,7 @@ def read_held_out_views(dataset: Path, prompt: str, unedited: Path, edited: Path
     return HeldOutViews(
         photographs=_images(dataset / "images", stems),
         truth=_images(truth / "images", stems),
-        region=torch.stack(
-            [torch.from_numpy(iio.imread(truth / "region" / stem) > 0)[None] for stem in stems]
-        ),
+        region=torch.stack([torch.from_numpy(iio.imread(truth / "region" / stem) > 0)[None] for stem in stems]),
         unedited=_images(unedited, stems),
         edited=_images(edited, stems),
     )
@@ -87,9 +85,7 @@ def picture(views: HeldOutViews, masks: Bool[Tensor, "views 1 height width"]) ->
     shown = views.photographs * (0.35 + 0.65 * masks)
     rows = [views.photographs, shown, views.edited, views.truth]
     columns = slice(0, PICTURE_COLUMNS)
-    grid = torch.cat(
-        [torch.cat(list(F.pad(row[columns], (2, 2, 2, 2), value=1.0)), dim=2) for row in rows], dim=1
-    )
+    grid = torch.cat([torch.cat(list(F.pad(row[columns], (2, 2, 2, 2), value=1.0)), dim=2) for row in rows], dim=1)
     return (grid.clamp(0, 1) * 255).round().byte().movedim(0, -1).numpy()
 
 

@@ -142,8 +142,7 @@ def load_pairs(config: TrainingConfig) -> Pairs:
             partial.rename(file)
         files.append(dict(np.load(file)))
     before, after, solids = (
-        torch.from_numpy(np.concatenate([content[key] for content in files]))
-        for key in ("before", "after", "solids")
+        torch.from_numpy(np.concatenate([content[key] for content in files])) for key in ("before", "after", "solids")
     )
     return Pairs(
         before.movedim(-1, 1),
@@ -262,9 +261,7 @@ def build_tokenizer(instructions: list[str], folder: Path) -> "CLIPTokenizer":
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
     characters = [*letters, *(letter + "</w>" for letter in letters)]
     special = ["<|startoftext|>", "<|endoftext|>"]
-    speller = CLIPTokenizer(
-        vocab={token: index for index, token in enumerate(special + characters)}, merges=[]
-    )
+    speller = CLIPTokenizer(vocab={token: index for index, token in enumerate(special + characters)}, merges=[])
     trained = speller.train_new_from_iterator(instructions, vocab_size=2000, initial_alphabet=letters)
     merges = json.loads(trained.backend_tokenizer.to_str())["model"]["merges"]
     tokens = dict.fromkeys(special + characters + ["".join(merge) for merge in merges])
@@ -314,9 +311,7 @@ class EditorNetworks(nn.Module):
         from diffusers import UNet2DConditionModel
         from transformers import CLIPTextConfig, CLIPTextModel
 
-        deeper = (
-            len(config.channels) - 1
-        )  # Attention between the finest cells would double the cost of a step.
+        deeper = len(config.channels) - 1  # Attention between the finest cells would double the cost of a step.
         self.unet = UNet2DConditionModel(
             sample_size=rows,
             in_channels=2 * latent_channels,
@@ -437,9 +432,7 @@ def _over_pixels(flags: Tensor) -> Tensor:
     return flags[:, None, None, None]
 
 
-def save_pipeline(
-    folder: Path, autoencoder: "AutoencoderKL", tokenizer: "CLIPTokenizer", networks: nn.Module
-) -> None:
+def save_pipeline(folder: Path, autoencoder: "AutoencoderKL", tokenizer: "CLIPTokenizer", networks: nn.Module) -> None:
     """Writes the folder that diffusers and this package load."""
     from diffusers import StableDiffusionInstructPix2PixPipeline
 

@@ -88,8 +88,7 @@ class World:
         return replace(
             self,
             solids=tuple(
-                replace(solid, colour=colours.get(index, solid.colour))
-                for index, solid in enumerate(self.solids)
+                replace(solid, colour=colours.get(index, solid.colour)) for index, solid in enumerate(self.solids)
             ),
         )
 

@@ -25,9 +25,7 @@ class RefinementAdapter(nn.Module):
             heads: Attention heads, a divisor of `width`.
         """
         super().__init__()
-        self.down = nn.Sequential(
-            nn.Conv2d(channels, width, kernel_size=4, stride=2, padding=1), ConvBlock(width)
-        )
+        self.down = nn.Sequential(nn.Conv2d(channels, width, kernel_size=4, stride=2, padding=1), ConvBlock(width))
         self.attention = SelfAttention(width, heads)
         self.up = nn.Sequential(
             ConvBlock(width),
@@ -61,9 +59,7 @@ class ConvBlock(nn.Module):
             nn.Conv2d(width, width, kernel_size=3, padding=1),
         )
 
-    def forward(
-        self, features: Float[Tensor, "views width rows columns"]
-    ) -> Float[Tensor, "views width rows columns"]:
+    def forward(self, features: Float[Tensor, "views width rows columns"]) -> Float[Tensor, "views width rows columns"]:
         return features + self.body(features)
 
 
@@ -73,21 +69,15 @@ class SelfAttention(nn.Module):
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
         if width % heads:
-            raise ValueError(
-                f"Cannot split an adapter of width {width} into {heads} heads: choose a divisor."
-            )
+            raise ValueError(f"Cannot split an adapter of width {width} into {heads} heads: choose a divisor.")
         self.heads = heads
         self.norm = nn.LayerNorm(width)
         self.queries_keys_values = nn.Linear(width, 3 * width)
         self.out = nn.Linear(width, width)
 
-    def forward(
-        self, features: Float[Tensor, "views width rows columns"]
-    ) -> Float[Tensor, "views width rows columns"]:
+    def forward(self, features: Float[Tensor, "views width rows columns"]) -> Float[Tensor, "views width rows columns"]:
         places = features.flatten(start_dim=2).transpose(1, 2)
         per_head = self.queries_keys_values(self.norm(places)).unflatten(-1, (3, self.heads, -1))
         queries, keys, values = per_head.permute(2, 0, 3, 1, 4)
         seen = F.scaled_dot_product_attention(queries, keys, values)
-        return features + self.out(seen.transpose(1, 2).flatten(start_dim=2)).transpose(1, 2).view_as(
-            features
-        )
+        return features + self.out(seen.transpose(1, 2).flatten(start_dim=2)).transpose(1, 2).view_as(features)

@@ -124,9 +124,7 @@ class LatentViews:
     def at(self, cells: Int[Tensor, "rays 3"]) -> Float[Tensor, "rays channels"]:
         """Returns the target latents of cells given as (view, row, column)."""
         views, rows, columns = cells.cpu().unbind(dim=-1)
-        return self._cells[
-            (self._first_cell[views] + rows * self._columns[views] + columns).to(self._cells.device)
-        ]
+        return self._cells[(self._first_cell[views] + rows * self._columns[views] + columns).to(self._cells.device)]
 
     def _write(self, index: int, latents: Tensor) -> None:
         first = int(self._first_cell[index])
@@ -138,9 +136,7 @@ class CellSampler:
 
     def __init__(self, valid: Sequence[Bool[Tensor, "_ _"]]) -> None:
         """Draws from the cells that are `valid`, given per view."""
-        self._cells = torch.cat(
-            [F.pad(mask.nonzero(), (1, 0), value=index) for index, mask in enumerate(valid)]
-        )
+        self._cells = torch.cat([F.pad(mask.nonzero(), (1, 0), value=index) for index, mask in enumerate(valid)])
         self._num_views = len(valid)
         self._order: list[int] = []
         if len(self._cells) == 0:
@@ -197,9 +193,7 @@ class LatentDataManager(VanillaDataManager[InputDataset]):
 
     config: LatentDataManagerConfig
 
-    def __init__(
-        self, config: LatentDataManagerConfig, *args: Any, autoencoder: Any = None, **kwargs: Any
-    ) -> None:
+    def __init__(self, config: LatentDataManagerConfig, *args: Any, autoencoder: Any = None, **kwargs: Any) -> None:
         """Reads the capture. Nothing is encoded before training starts.
 
         Args:
@@ -233,9 +227,7 @@ class LatentDataManager(VanillaDataManager[InputDataset]):
         """Lays rays through the held-out views, and serves their photographs at working size."""
         self._check_photographs(self.eval_dataset)
         self.eval_photographs, self.eval_cameras = self._at_working_size(self.eval_dataset)
-        self.eval_pixel_sampler = self._get_pixel_sampler(
-            self.eval_dataset, self.config.eval_num_rays_per_batch
-        )
+        self.eval_pixel_sampler = self._get_pixel_sampler(self.eval_dataset, self.config.eval_num_rays_per_batch)
         self.eval_ray_generator = RayGenerator(self.eval_cameras.to(self.device))
         self._eval_cells = CellSampler(self._valid_cells(self.eval_photographs, self.eval_cameras))
         photographs: Any = self.eval_photographs
@@ -334,9 +326,7 @@ class LatentDataManager(VanillaDataManager[InputDataset]):
         return photographs, resize_cameras(dataset.cameras, latent_sizes)
 
     def _valid_cells(self, photographs: ResizedPhotographs, cameras: Cameras) -> list[Bool[Tensor, "_ _"]]:
-        sizes = [
-            (int(rows), int(columns)) for rows, columns in zip(cameras.height, cameras.width, strict=True)
-        ]
+        sizes = [(int(rows), int(columns)) for rows, columns in zip(cameras.height, cameras.width, strict=True)]
         outputs = photographs.parser_outputs
         if outputs.mask_filenames is None:
             return [torch.ones(size, dtype=torch.bool) for size in sizes]
@@ -362,14 +352,8 @@ class LatentDataManager(VanillaDataManager[InputDataset]):
             for index in progress.track(range(len(photographs)), total=len(photographs)):
                 size = int(photographs.cameras.height[index]), int(photographs.cameras.width[index])
                 settings = (size, autoencoder.fingerprint, str(outputs.alpha_color), str(dataset.mask_color))
-                content = hashlib.sha256(
-                    dataset.image_filenames[index].read_bytes() + repr(settings).encode()
-                )
-                cached = (
-                    None
-                    if self._cache_dir is None
-                    else self._cache_dir / f"{content.hexdigest()}.safetensors"
-                )
+                content = hashlib.sha256(dataset.image_filenames[index].read_bytes() + repr(settings).encode())
+                cached = None if self._cache_dir is None else self._cache_dir / f"{content.hexdigest()}.safetensors"
                 shape = (autoencoder.channels, size[0] // autoencoder.factor, size[1] // autoencoder.factor)
                 view = _read_view(cached, shape)
                 if view is None:
@@ -389,9 +373,7 @@ def working_size(height: int, width: int, image_size: int | None, factor: int) -
     """
     long_side = max(height, width) if image_size is None else image_size
     if long_side < factor:
-        raise ValueError(
-            f"Cannot encode images of {long_side} pixels: a latent cell has {factor}; choose image_size."
-        )
+        raise ValueError(f"Cannot encode images of {long_side} pixels: a latent cell has {factor}; choose image_size.")
     scale = long_side / max(height, width) / factor
     return factor * max(1, round(height * scale)), factor * max(1, round(width * scale))
 

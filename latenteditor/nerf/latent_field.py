@@ -45,17 +45,14 @@ class DenseGrids(nn.Module):
         self.position_gradients = position_gradients
         resolutions = np.geomspace(base_res, max_res, num_levels).round().astype(int).tolist()
         self.grids = nn.ParameterList(
-            nn.Parameter(1e-3 * (2 * torch.rand(1, features_per_level, res, res, res) - 1))
-            for res in resolutions
+            nn.Parameter(1e-3 * (2 * torch.rand(1, features_per_level, res, res, res) - 1)) for res in resolutions
         )
 
     def forward(self, positions: Float[Tensor, "points 3"]) -> Float[Tensor, "points features"]:
         """Returns the features at positions in the unit cube, all levels side by side."""
         where = 2 * (positions if self.position_gradients else positions.detach()) - 1
         where = where.view(1, -1, 1, 1, 3)
-        levels = [
-            F.grid_sample(grid, where, align_corners=True, padding_mode="border") for grid in self.grids
-        ]
+        levels = [F.grid_sample(grid, where, align_corners=True, padding_mode="border") for grid in self.grids]
         return torch.cat(levels, dim=1).view(-1, len(positions)).T
 
 

@@ -169,9 +169,7 @@ class LatentEditorPipeline(LatentNerfactoPipeline):
         before, after = self.autoencoder.decode(torch.stack([original, view.latents])).permute(0, 2, 3, 1)
         score = view.mask.float() if view.score is None else normalise(view.score[None])[0]
         maps = [
-            functional.interpolate(values[None].float(), before.shape[:2], mode="nearest-exact")[0].permute(
-                1, 2, 0
-            )
+            functional.interpolate(values[None].float(), before.shape[:2], mode="nearest-exact")[0].permute(1, 2, 0)
             for values in (score, view.mask)
         ]
         panes = [before, colormaps.apply_float_colormap(maps[0]), maps[1].expand(-1, -1, 3), after]

@@ -68,9 +68,7 @@ class FittingOptimizers(Optimizers):
             except ValueError:
                 fresh.append(name)
         if fresh:
-            CONSOLE.log(
-                f"The checkpoint has nothing that fits {', '.join(sorted(fresh))}: these start afresh."
-            )
+            CONSOLE.log(f"The checkpoint has nothing that fits {', '.join(sorted(fresh))}: these start afresh.")
 
 
 def _require_checkpoints(folder: Path) -> None:

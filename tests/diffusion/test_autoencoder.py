@@ -164,9 +164,7 @@ def test_images_that_are_no_multiple_of_a_cell_are_refused(tmp_path):
 
 def test_a_folder_without_autoencoder_is_named(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"_class_name": "UNet2DConditionModel"}))
-    with pytest.raises(
-        ValueError, match="no autoencoder in .*expected a diffusers pipeline with a vae/ subfolder"
-    ):
+    with pytest.raises(ValueError, match="no autoencoder in .*expected a diffusers pipeline with a vae/ subfolder"):
         load_autoencoder(str(tmp_path), "cpu")
 
 
@@ -179,9 +177,7 @@ def test_missing_weights_are_named(tmp_path):
 
 def test_a_class_that_diffusers_lacks_is_named(tmp_path):
     (tmp_path / "config.json").write_text(
-        json.dumps(
-            {"_class_name": "AutoencoderOfTomorrow", "latent_channels": 4, "block_out_channels": [8, 8]}
-        )
+        json.dumps({"_class_name": "AutoencoderOfTomorrow", "latent_channels": 4, "block_out_channels": [8, 8]})
     )
     with pytest.raises(ValueError, match="AutoencoderOfTomorrow, which diffusers .* does not have"):
         load_autoencoder(str(tmp_path), "cpu")

@@ -79,9 +79,7 @@ def test_an_edit_from_pure_noise_matches_the_pipeline_of_diffusers(instruct_pix2
     ).images
     timesteps = pipeline.scheduler.timesteps.tolist()
     with torch.no_grad():
-        original = (
-            pipeline.vae.encode(2.0 * image - 1.0).latent_dist.mode() * pipeline.vae.config.scaling_factor
-        )
+        original = pipeline.vae.encode(2.0 * image - 1.0).latent_dist.mode() * pipeline.vae.config.scaling_factor
     schedule = instruct_pix2pix.noise_schedule
     assert schedule.descending_timesteps(timesteps[0], 10) == timesteps
     edited = denoise(instruct_pix2pix, noise, original, timesteps, PROMPT, Guidance(text=3.0, image=1.5))
@@ -116,9 +114,7 @@ def test_a_config_without_a_latent_scale_means_the_default_of_its_class(copied_f
     from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 
     config = copied_folder / "vae" / "config.json"
-    without_scale = {
-        key: value for key, value in json.loads(config.read_text()).items() if key != "scaling_factor"
-    }
+    without_scale = {key: value for key, value in json.loads(config.read_text()).items() if key != "scaling_factor"}
     config.write_text(json.dumps(without_scale))
     loaded = load_instruct_pix2pix(str(copied_folder), "cpu")
     assert loaded.latent_scale.scale == AutoencoderKL().config.scaling_factor
@@ -131,9 +127,7 @@ def test_the_weights_of_the_autoencoder_are_not_needed(copied_folder):
 
 def test_latents_with_another_number_of_channels_are_refused(instruct_pix2pix):
     instruct_pix2pix.require_channels(4)
-    with pytest.raises(
-        ValueError, match="latents have 16 channels and this InstructPix2Pix edits latents with 4"
-    ):
+    with pytest.raises(ValueError, match="latents have 16 channels and this InstructPix2Pix edits latents with 4"):
         instruct_pix2pix.require_channels(16)
 
 
@@ -160,17 +154,13 @@ def test_offloaded_weights_predict_the_same(tiny_instruct_pix2pix_folder, instru
     offloaded = load_instruct_pix2pix(str(tiny_instruct_pix2pix_folder), "cpu", cpu_offload=True)
     arguments = latents(2), latents(2, 1), 500, [PROMPT, ""]
     assert all(parameter.is_meta for parameter in offloaded._unet.parameters())
-    torch.testing.assert_close(
-        offloaded.predict_noise(*arguments), instruct_pix2pix.predict_noise(*arguments)
-    )
+    torch.testing.assert_close(offloaded.predict_noise(*arguments), instruct_pix2pix.predict_noise(*arguments))
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("cpu_offload", [False, True])
-def test_a_gpu_predicts_in_float16_what_the_cpu_predicts(
-    tiny_instruct_pix2pix_folder, instruct_pix2pix, cpu_offload
-):
+def test_a_gpu_predicts_in_float16_what_the_cpu_predicts(tiny_instruct_pix2pix_folder, instruct_pix2pix, cpu_offload):
     on_gpu = load_instruct_pix2pix(str(tiny_instruct_pix2pix_folder), "cuda", True, cpu_offload)
     predicted = on_gpu.predict_noise(latents(1).cuda(), latents(1, 1).cuda(), 500, [PROMPT])
     assert on_gpu.dtype is torch.float16

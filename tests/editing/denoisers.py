@@ -15,9 +15,7 @@ def noise_schedule(prediction_type="epsilon", **options) -> NoiseSchedule:
 class KnownEdit:
     """Knows the clean latents: the image condition, plus `change` where there is one and the prompt fits."""
 
-    def __init__(
-        self, change: Tensor, prompt: str = "paint it", schedule: NoiseSchedule | None = None
-    ) -> None:
+    def __init__(self, change: Tensor, prompt: str = "paint it", schedule: NoiseSchedule | None = None) -> None:
         self.noise_schedule = schedule or noise_schedule()
         self.change = change
         self.prompt = prompt

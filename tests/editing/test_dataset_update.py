@@ -16,9 +16,7 @@ class PerfectScene:
 
     def __init__(self, num_views: int = NUM_VIEWS) -> None:
         generator = torch.Generator().manual_seed(0)
-        self.originals = [
-            torch.randn(4, 8, 10 if view % 2 else 12, generator=generator) for view in range(num_views)
-        ]
+        self.originals = [torch.randn(4, 8, 10 if view % 2 else 12, generator=generator) for view in range(num_views)]
         self.targets = [original.clone() for original in self.originals]
 
     @property
@@ -115,9 +113,7 @@ def test_progress_counts_edits_and_views():
 def test_a_resumed_edit_goes_on_bit_for_bit(tmp_path):
     whole, first, second = PerfectScene(), PerfectScene(), PerfectScene()
     options = {"steps_per_edit": 2, "views_per_edit": 2}
-    uninterrupted, interrupted, resumed = (
-        latent_update(scene, **options) for scene in (whole, first, second)
-    )
+    uninterrupted, interrupted, resumed = (latent_update(scene, **options) for scene in (whole, first, second))
     for step in range(20):
         uninterrupted.before_step(step)
     for step in range(7):
@@ -165,6 +161,4 @@ def test_reset_gives_the_originals_back():
 def test_an_edit_of_another_scene_is_refused():
     state = stateless_update(PerfectScene()).state_dict()
     with pytest.raises(ValueError, match="saved edit is of 5 views and the scene has 4"):
-        IterativeDatasetUpdate(
-            PerfectScene(4), AddOne(), EditSchedule(EditScheduleConfig(), 4)
-        ).load_state_dict(state)
+        IterativeDatasetUpdate(PerfectScene(4), AddOne(), EditSchedule(EditScheduleConfig(), 4)).load_state_dict(state)

@@ -201,9 +201,7 @@ def test_noise_levels_in_the_wrong_order_are_refused_at_once():
 
 def test_results_that_are_not_finite_are_refused():
     with pytest.raises(ValueError, match="not finite: try full precision or less guidance"):
-        make_editor(plain_config(mask="none"), KnownEdit(torch.full((4, 1, 1), torch.inf))).edit(
-            draw(), draw(), [0, 1]
-        )
+        make_editor(plain_config(mask="none"), KnownEdit(torch.full((4, 1, 1), torch.inf))).edit(draw(), draw(), [0, 1])
 
 
 def test_renderings_that_are_not_finite_are_refused_before_they_are_denoised():

@@ -22,9 +22,7 @@ class Recorder:
 
     def predict_noise(self, noisy, image_condition, timestep, prompts):
         self.calls.append(list(prompts))
-        return (
-            image_condition + 1000.0 * torch.tensor([len(prompt) for prompt in prompts])[:, None, None, None]
-        )
+        return image_condition + 1000.0 * torch.tensor([len(prompt) for prompt in prompts])[:, None, None, None]
 
 
 def draw(seed: int) -> torch.Tensor:

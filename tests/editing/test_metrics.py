@@ -14,9 +14,7 @@ def left_half(views: int = 1) -> torch.Tensor:
 def test_psnr_of_a_constant_error_is_minus_20_log10_of_it():
     reference = torch.full((2, 3, 4, 6), 0.5)
     errors = torch.tensor([0.1, 0.01])[:, None, None, None]
-    torch.testing.assert_close(
-        psnr(reference + errors, reference), torch.tensor([20.0, 40.0]), atol=1e-3, rtol=0
-    )
+    torch.testing.assert_close(psnr(reference + errors, reference), torch.tensor([20.0, 40.0]), atol=1e-3, rtol=0)
 
 
 def test_psnr_tells_inside_from_outside():

@@ -27,12 +27,8 @@ def test_predict_clean_and_epsilon_invert_add_noise(prediction_type, timestep):
     clean, noise = draw(0), draw(1)
     noisy = schedule.add_noise(clean, noise, timestep)
     prediction = true_prediction(schedule, clean, noise, timestep)
-    torch.testing.assert_close(
-        schedule.predict_clean(noisy, prediction, timestep), clean, atol=1e-5, rtol=1e-4
-    )
-    torch.testing.assert_close(
-        schedule.predict_epsilon(noisy, prediction, timestep), noise, atol=1e-4, rtol=1e-4
-    )
+    torch.testing.assert_close(schedule.predict_clean(noisy, prediction, timestep), clean, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(schedule.predict_epsilon(noisy, prediction, timestep), noise, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("prediction_type", PREDICTION_TYPES)
@@ -50,9 +46,7 @@ def test_ddim_steps_match_diffusers(prediction_type, set_alpha_to_one):
         prediction_type=prediction_type,
     )
     theirs.set_timesteps(20)
-    ours = NoiseSchedule(
-        theirs.alphas_cumprod, prediction_type, theirs.final_alpha_cumprod.item(), first_timestep=1
-    )
+    ours = NoiseSchedule(theirs.alphas_cumprod, prediction_type, theirs.final_alpha_cumprod.item(), first_timestep=1)
     timesteps = ours.descending_timesteps(951, 20)
     assert timesteps == theirs.timesteps.tolist()
     our_latents = their_latents = draw(0)
@@ -102,9 +96,7 @@ def test_timesteps_fall_strictly_from_the_start(start, num_steps):
 
 
 def test_steps_that_do_not_fit_are_refused():
-    with pytest.raises(
-        ValueError, match="Cannot fit 20 denoising steps between timestep 10 and 0: take 1 to 11"
-    ):
+    with pytest.raises(ValueError, match="Cannot fit 20 denoising steps between timestep 10 and 0: take 1 to 11"):
         noise_schedule().descending_timesteps(10, 20)
     with pytest.raises(ValueError, match="Cannot fit 0 denoising steps"):
         noise_schedule().descending_timesteps(10, 0)
@@ -125,7 +117,5 @@ def test_timesteps_outside_the_schedule_are_refused(timestep):
 
 
 def test_an_unknown_prediction_type_is_refused():
-    with pytest.raises(
-        ValueError, match="Unknown prediction type 'flow': one of epsilon, v_prediction, sample fits"
-    ):
+    with pytest.raises(ValueError, match="Unknown prediction type 'flow': one of epsilon, v_prediction, sample fits"):
         NoiseSchedule(torch.ones(10), prediction_type="flow")

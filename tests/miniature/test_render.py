@@ -69,9 +69,7 @@ def test_the_outermost_rays_span_the_field_of_view():
     _, directions = camera.rays(1)
     x = directions[:side, 0] / -directions[:side, 2]
     # Rays pass through the middles of pixels, half a pixel inside the picture's edges.
-    np.testing.assert_allclose(
-        x[[0, -1]] * side / (side - 1), (-np.tan(np.radians(20)), np.tan(np.radians(20)))
-    )
+    np.testing.assert_allclose(x[[0, -1]] * side / (side - 1), (-np.tan(np.radians(20)), np.tan(np.radians(20))))
 
 
 def test_a_camera_that_looks_straight_down_measures_its_height_everywhere():
@@ -111,9 +109,7 @@ def test_a_spheres_distance_is_that_of_its_closed_form(sphere_hits):
     expected = along[steep] - np.sqrt(RADIUS**2 - passing_squared[steep])
     np.testing.assert_allclose(hits.distance[steep], expected, atol=0.01 * RADIUS)
     middle = hits.camera.size // 2
-    assert hits.depth[middle, middle] == pytest.approx(
-        np.linalg.norm(centre - eye) - RADIUS, abs=0.01 * RADIUS
-    )
+    assert hits.depth[middle, middle] == pytest.approx(np.linalg.norm(centre - eye) - RADIUS, abs=0.01 * RADIUS)
 
 
 def test_a_pixel_belongs_to_the_solid_that_fills_at_least_half_of_it(hits):

@@ -78,9 +78,7 @@ def capture_folder(tmp_path_factory) -> Path:
 def data_config(folder: Path, **options) -> LatentDataManagerConfig:
     from nerfstudio.data.dataparsers.nerfstudio_dataparser import NerfstudioDataParserConfig
 
-    return LatentDataManagerConfig(
-        dataparser=NerfstudioDataParserConfig(data=folder), **({"image_size": 32} | options)
-    )
+    return LatentDataManagerConfig(dataparser=NerfstudioDataParserConfig(data=folder), **({"image_size": 32} | options))
 
 
 @pytest.fixture
@@ -102,9 +100,7 @@ def make_pipeline(capture_folder, autoencoder_folder):
             "adapter_width": 16,
             "adapter_heads": 2,
         } | options
-        data = {
-            key: model.pop(key) for key in list(model) if key in ("train_num_rays_per_batch", "image_size")
-        }
+        data = {key: model.pop(key) for key in list(model) if key in ("train_num_rays_per_batch", "image_size")}
         config = LatentNerfactoPipelineConfig(
             datamanager=data_config(capture_folder, **data),
             model=LatentNerfactoModelConfig(**model),

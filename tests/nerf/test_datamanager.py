@@ -150,9 +150,7 @@ def test_a_second_run_reads_the_cache_and_a_damaged_one_is_rebuilt(make_datamana
     files[0].write_bytes(files[0].read_bytes()[:100])
     encoded = []
     encode = datamanager_module.Autoencoder.encode
-    monkeypatch.setattr(
-        datamanager_module.Autoencoder, "encode", lambda *args: encoded.append(1) or encode(*args)
-    )
+    monkeypatch.setattr(datamanager_module.Autoencoder, "encode", lambda *args: encoded.append(1) or encode(*args))
     second = make_datamanager(latent_cache_dir=tmp_path)
     second.encode_views()
     assert len(encoded) == 1
@@ -206,9 +204,7 @@ def test_the_preview_is_the_least_squares_fit(make_datamanager):
     torch.testing.assert_close(latents.std(0), std)
     colors = torch.cat(
         [
-            torch.nn.functional.avg_pool2d(data.train_photographs[index]["image"].permute(2, 0, 1), 4)
-            .flatten(1)
-            .T
+            torch.nn.functional.avg_pool2d(data.train_photographs[index]["image"].permute(2, 0, 1), 4).flatten(1).T
             for index in range(len(data.originals))
         ]
     )

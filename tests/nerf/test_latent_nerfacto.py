@@ -158,9 +158,7 @@ def test_every_parameter_that_learns_has_an_optimizer(make_pipeline):
         groups = make_pipeline(encoding=encoding, log2_hashmap_size=6).get_param_groups()
         assert set(groups) <= set(latent_nerfacto.config.optimizers)
         model = make_pipeline(encoding=encoding, log2_hashmap_size=6).latent_model
-        assert (
-            sum(map(len, groups.values())) == len(list(model.parameters())) - 1
-        )  # The host's device indicator.
+        assert sum(map(len, groups.values())) == len(list(model.parameters())) - 1  # The host's device indicator.
 
 
 def test_normals_can_be_predicted(make_pipeline):
@@ -168,9 +166,10 @@ def test_normals_can_be_predicted(make_pipeline):
     pipeline.datamanager.encode_views()
     losses = pipeline.train().get_train_loss_dict(1)[1]
     assert {"orientation_loss", "pred_normal_loss"} <= losses.keys()
-    assert pipeline.latent_model(camera(4, 4).generate_rays(0, keep_shape=True).flatten())[
-        "pred_normals"
-    ].shape == (16, 3)
+    assert pipeline.latent_model(camera(4, 4).generate_rays(0, keep_shape=True).flatten())["pred_normals"].shape == (
+        16,
+        3,
+    )
 
 
 def test_held_out_metrics_are_what_they_are_called(ready_pipeline):
@@ -194,9 +193,7 @@ def test_a_perfect_scene_reaches_the_ceiling(ready_pipeline):
     outputs = model.get_outputs_for_camera(view)
     original = model.autoencoder.encode(batch["image"].permute(2, 0, 1)[None])
     outputs["rgb"] = model.autoencoder.decode(original)[0].permute(1, 2, 0)
-    outputs["latent"] = torch.nn.functional.interpolate(original, tuple(outputs["rgb"].shape[:2]))[0].permute(
-        1, 2, 0
-    )
+    outputs["latent"] = torch.nn.functional.interpolate(original, tuple(outputs["rgb"].shape[:2]))[0].permute(1, 2, 0)
     metrics, _ = model.get_image_metrics_and_images(outputs, batch)
     assert metrics["psnr"] == pytest.approx(metrics["ceiling_psnr"], abs=1e-4)
     assert metrics["psnr_without_adapter"] == pytest.approx(metrics["ceiling_psnr"], abs=1e-4)
