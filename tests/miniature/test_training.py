@@ -122,6 +122,7 @@ def trained(tmp_path_factory) -> Path:
         crop=32,
         autoencoder=FitConfig(steps=3, batch_size=2),
         editor=FitConfig(steps=3, batch_size=2),
+        grounding=FitConfig(steps=3, batch_size=2),
         channels=(16, 32),
         text_width=16,
     )
