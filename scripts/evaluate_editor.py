@@ -1,18 +1,38 @@
-"""Measures an editor on single views of built-in worlds it never saw; writes figures as JSON and a picture."""
+"""Measures an editor on single views of built-in worlds it never saw, and on photographs edited by a rule.
+
+Writes figures.json, and pictures of the first cases: original, edit, truth and mask.
+"""
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import imageio.v3 as iio
+import numpy as np
 import torch
+import torch.nn.functional as F
 import tyro
+from PIL import Image
 from tqdm.auto import tqdm
 
-from latenteditor.diffusion.autoencoder import load_autoencoder
+from latenteditor.diffusion.autoencoder import Autoencoder, load_autoencoder
 from latenteditor.diffusion.instruct_pix2pix import load_instruct_pix2pix
+from latenteditor.editing.delta_mask import delta_mask, delta_score
 from latenteditor.editing.editor import EditConfig
-from latenteditor.miniature.evaluation import draw_case, edit_from_noise, evaluate_case, summarise
+from latenteditor.editing.guidance import Denoiser
+from latenteditor.editing.metrics import psnr
+from latenteditor.miniature.evaluation import (
+    Case,
+    draw_case,
+    edit_from_noise,
+    evaluate_case,
+    photograph_cases,
+    summarise,
+)
+from latenteditor.miniature.settings import EDIT
+
+PICTURE_COLUMNS = 10
 
 
 @dataclass
@@ -20,38 +40,104 @@ class Args:
     """What to measure, and on what."""
 
     output: Path
-    """Folder for figures.json and edits.png."""
+    """Folder for figures and pictures."""
     first_seed: int = 2_000_000
-    """First world; training uses the seeds from 0 on."""
+    """First world; training uses the seeds from 0 on, settings were chosen on those from 1,000,000 on."""
     num_cases: int = 200
-    """Worlds, with one instruction each."""
+    """Worlds, with one instruction about solids each."""
+    num_looks: int = 20
+    """Further worlds, with one instruction about the whole picture each."""
     size: int = 128
     """Pixels of either side of a view."""
+    photographs: tuple[Path, ...] = ()
+    """Folders of photographs that the editor was not trained on."""
+    photographs_per_folder: int = 8
+    """How many of each folder are taken, evenly spread."""
+    photograph_size: int = 256
+    """Pixels of a photograph's longer side."""
     device: str = "cpu"
     """Any torch device."""
-    edit: EditConfig = field(default_factory=lambda: EditConfig(model="miniature"))
-    """How views are edited."""
+    edit: EditConfig = field(default_factory=lambda: EDIT)
+    """How views are edited; the default is what suits the built-in editor."""
 
 
 def main(args: Args) -> None:
-    """Evaluates all cases and prints the means."""
+    """Evaluates all cases, prints the means and writes everything."""
     autoencoder = load_autoencoder(args.edit.model, args.device)
     denoiser = load_instruct_pix2pix(args.edit.model, args.device)
-    cases = [draw_case(seed, args.size) for seed in range(args.first_seed, args.first_seed + args.num_cases)]
-    figures = [evaluate_case(case, autoencoder, denoiser, args.edit) for case in tqdm(cases, unit="case")]
-    summary = summarise(figures)
+    seeds = range(args.first_seed, args.first_seed + args.num_cases + args.num_looks)
+    groups = {
+        "solids": [draw_case(seed, args.size) for seed in tqdm(seeds[: args.num_cases], desc="worlds")],
+        "looks": [draw_case(seed, args.size, "look") for seed in seeds[args.num_cases :]],
+    }
+    for folder in args.photographs:
+        pictures = read_photographs(folder, args.photographs_per_folder, args.photograph_size)
+        groups[folder.resolve().parent.name if folder.name == "images" else folder.name] = [
+            case for index, picture in enumerate(pictures) for case in photograph_cases(picture, index)
+        ]
     args.output.mkdir(parents=True, exist_ok=True)
-    content = {"summary": summary, "cases": figures, "prompts": [case.prompt for case in cases]}
-    (args.output / "figures.json").write_text(json.dumps(content, indent=2) + "\n")
+    content: dict[str, Any] = {"edit": asdict(args.edit), "size": args.size, "first_seed": args.first_seed}
+    for name, cases in groups.items():
+        if not cases:
+            continue
+        rows = [evaluate_case(case, autoencoder, denoiser, args.edit) for case in tqdm(cases, desc=name)]
+        views = torch.cat([reconstruction_psnr(case, autoencoder) for case in cases])
+        content[name] = {
+            "summary": summarise(rows),
+            "autoencoder_psnr": views.mean().item(),
+            "by_kind": {
+                kind: summarise([row for row, case in zip(rows, cases, strict=True) if case.kind == kind])
+                for kind in sorted({case.kind for case in cases})
+            },
+            "cases": [{"prompt": case.prompt, "kind": case.kind, **row} for case, row in zip(cases, rows, strict=True)],
+        }
+        iio.imwrite(args.output / f"{name}.png", picture(cases[:PICTURE_COLUMNS], autoencoder, denoiser, args.edit))
+        print_group(name, content[name])
+    (args.output / "figures.json").write_text(json.dumps(content, indent=2, default=str) + "\n")
+
+
+def read_photographs(folder: Path, count: int, long_side: int) -> list[np.ndarray]:
+    """Some photographs of a folder, evenly spread, their sides multiples of 64 pixels."""
+    files = sorted(file for file in folder.iterdir() if file.suffix.lower() in (".jpg", ".jpeg", ".png"))
+    if not files:
+        raise ValueError(f"{folder} holds no photographs.")
+    pictures = []
+    for file in files[:: max(1, len(files) // count)][:count]:
+        image = Image.open(file).convert("RGB")
+        scale = long_side / max(image.size)
+        width, height = (max(64, round(side * scale / 64) * 64) for side in image.size)
+        pictures.append(np.asarray(image.resize((width, height), Image.Resampling.LANCZOS)))
+    return pictures
+
+
+def reconstruction_psnr(case: Case, autoencoder: Autoencoder) -> torch.Tensor:
+    """How well the autoencoder keeps a case's view, in decibels."""
+    return psnr(autoencoder.decode(autoencoder.encode(case.before.to(autoencoder.device))).cpu(), case.before)
+
+
+def picture(cases: list[Case], autoencoder: Autoencoder, denoiser: Denoiser, config: EditConfig) -> np.ndarray:
+    """Rows: original, edit, truth, mask; columns: cases."""
     columns = []
-    for case in cases[:8]:
-        latents = autoencoder.encode(case.before.to(args.device))
-        edited = autoencoder.decode(edit_from_noise(latents, case.prompt, denoiser, args.edit)).cpu()
-        columns.append(torch.cat([case.before, edited, case.after], dim=2)[0])
-    picture = torch.cat(columns, dim=2).movedim(0, -1)
-    iio.imwrite(args.output / "edits.png", (picture * 255).round().byte().numpy())
-    for name, figure in summary.items():
-        print(f"{name:22} mean {figure['mean']:8.3f}   median {figure['median']:8.3f}")
+    for case in cases:
+        latents = autoencoder.encode(case.before.to(autoencoder.device))
+        edited = autoencoder.decode(edit_from_noise(latents, case.prompt, denoiser, config)).cpu()
+        score = delta_score(denoiser, latents, case.prompt, config.delta_mask, config.seed)
+        mask = delta_mask(score, config.delta_mask).float().cpu()
+        shown = case.before * (0.35 + 0.65 * F.interpolate(mask, case.before.shape[-2:], mode="nearest-exact"))
+        columns.append(torch.cat([case.before, edited, case.after, shown], dim=2)[0].clamp(0, 1))
+    height = max(column.shape[1] for column in columns)
+    padded = [F.pad(column, (0, 2, 0, height - column.shape[1])) for column in columns]
+    return (torch.cat(padded, dim=2).movedim(0, -1) * 255).round().byte().numpy()
+
+
+def print_group(name: str, content: dict[str, Any]) -> None:
+    """The figures of one group of cases."""
+    print(f"{name}: {len(content['cases'])} instructions, autoencoder {content['autoencoder_psnr']:.2f} dB")
+    for figure, values in content["summary"].items():
+        print(f"  {figure:22} mean {values['mean']:8.3f}   median {values['median']:8.3f}")
+    if len(content["by_kind"]) > 1:
+        for kind, figures in content["by_kind"].items():
+            print(f"  {kind:22} right {figures['right']['mean']:.2f}   mask IoU {figures['mask_iou']['mean']:.2f}")
 
 
 if __name__ == "__main__":

@@ -312,7 +312,7 @@ MISTAKES: list[tuple[str, Callable[[Workplace], Any], str]] = [
     (
         "two colours",
         lambda at: truth(at, f"make the {random_world(0).solids[0].shape} red and blue"),
-        "name one or more of its solids .* and one colour",
+        "name one or more of its solids .* and one new colour",
     ),
     ("no world", lambda at: write_truth(at.folder, "make the cone blue"), "holds no built-in world: there is"),
 ]

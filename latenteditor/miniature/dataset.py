@@ -8,7 +8,7 @@
     ids/00000.png              per pixel 0, or the solid's number in world.json counted from 1
     depth/00000.png            16 bit, millimetres along the optical axis; 0 where there is only sky
     truth/<prompt>/            the same world after an instruction:
-        instruction.json       the prompt, and which solids take which colour
+        instruction.json       the prompt, and what becomes of which solids or of the whole picture
         images/00000.png       what an edit should look like
         region/00000.png       255 where the instruction changes the picture
 """
@@ -20,10 +20,10 @@ from pathlib import Path
 
 import imageio.v3 as iio
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 
-from latenteditor.miniature.instructions import Recolouring, parse
-from latenteditor.miniature.pairs import to_bytes
+from latenteditor.miniature.instructions import parse
+from latenteditor.miniature.pairs import follow, to_bytes
 from latenteditor.miniature.render import Camera, Hits, Tracer, dome_camera
 from latenteditor.miniature.world import Floor, Solid, World
 
@@ -70,25 +70,21 @@ def write_truth(folder: Path, prompt: str) -> Path:
         ValueError: The prompt is not an instruction about this world.
     """
     world = read_world(folder)
-    recolouring = parse(prompt, world)
+    instruction = parse(prompt, world)
     truth = truth_folder(folder, prompt)
     for name in ("images", "region"):
         (truth / name).mkdir(parents=True, exist_ok=True)
     for index, hits in enumerate(_trace(world, read_cameras(folder))):
-        iio.imwrite(truth / _name("images", index), to_bytes(hits.shade(recolouring.apply(world))))
-        iio.imwrite(truth / _name("region", index), region(hits, recolouring).astype(np.uint8) * 255)
-    _write_json(truth / "instruction.json", {"prompt": prompt, **asdict(recolouring)})
+        after, region = follow(instruction, hits)
+        iio.imwrite(truth / _name("images", index), to_bytes(after))
+        iio.imwrite(truth / _name("region", index), region.astype(np.uint8) * 255)
+    _write_json(truth / "instruction.json", {"prompt": prompt, **asdict(instruction)})
     return truth
 
 
 def truth_folder(folder: Path, prompt: str) -> Path:
     """Where the truth of an instruction lies."""
     return folder / "truth" / re.sub(r"[^a-z0-9]+", "-", prompt.lower()).strip("-")
-
-
-def region(hits: Hits, recolouring: Recolouring) -> Bool[np.ndarray, "height width"]:
-    """The pixels that an instruction changes."""
-    return np.isin(hits.ids, [index + 1 for index in recolouring.solids])
 
 
 def dome_cameras(count: int, size: int, seed: int) -> list[Camera]:
@@ -98,7 +94,7 @@ def dome_cameras(count: int, size: int, seed: int) -> list[Camera]:
 
 
 def read_world(folder: Path) -> World:
-    """The world of a dataset.
+    """The world of a dataset; solids without a material are matte.
 
     Raises:
         ValueError: The folder holds no built-in world.

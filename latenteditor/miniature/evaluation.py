@@ -1,78 +1,151 @@
 """How well an editor edits single views of worlds it never saw, where the truth is known."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 from latenteditor.diffusion.autoencoder import Autoencoder
-from latenteditor.editing.delta_mask import delta_mask, delta_score
+from latenteditor.editing.delta_mask import blend, delta_mask, delta_score
 from latenteditor.editing.editor import EditConfig, denoise
 from latenteditor.editing.guidance import Denoiser
 from latenteditor.editing.metrics import mask_iou, psnr
-from latenteditor.miniature.dataset import region
-from latenteditor.miniature.instructions import idle_wording, random_recolouring, wording
-from latenteditor.miniature.pairs import to_bytes
-from latenteditor.miniature.render import Tracer, dome_camera
-from latenteditor.miniature.world import random_world
+from latenteditor.miniature.instructions import Instruction, idle_wording, random_instruction, random_kind
+from latenteditor.miniature.looks import hue_share, recolour_hue
+from latenteditor.miniature.pairs import follow, to_bytes
+from latenteditor.miniature.render import Hits, Tracer, dome_camera
+from latenteditor.miniature.world import COLOURS, random_world
 
 SMALLEST_REGION = 0.01
 """Of a view: a solid that is hardly seen tells nothing about an editor."""
+SMALLEST_OTHER = 0.005
+"""Of a view: the least of a solid from which it can be told whether it kept its colour."""
+
+SMALLEST_HUE = 0.05
+"""Of a photograph: the least of a hue for an instruction about it."""
+
+
+class OtherSolid(NamedTuple):
+    """A solid that an instruction does not name, and what it would look like in other colours."""
+
+    pixels: Bool[Tensor, "height width"]
+    """Which pixels of the view it fills."""
+    candidates: Float[Tensor, "colours pixels 3"]
+    """Those pixels, with the solid in each of ``COLOURS``."""
+    own: int
+    """Which of ``COLOURS`` is its own."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """One view of one world and one instruction about it."""
+    """One view and one instruction about it."""
 
+    kind: str
+    """What sort of instruction it is, a key of ``KIND_SHARES``, or "photograph"."""
     prompt: str
     idle_prompt: str
     """An instruction about a solid that is not there."""
     before: Float[Tensor, "1 3 height width"]
     after: Float[Tensor, "1 3 height width"]
     region: Bool[Tensor, "1 1 height width"]
+    others: tuple[OtherSolid, ...]
+    """The solids that should stay as they are and are seen well enough to tell."""
 
 
-def draw_case(seed: int, size: int) -> Case:
-    """A view in which the instruction changes something."""
+def draw_case(seed: int, size: int, kind: str | None = None) -> Case:
+    """A view of a world in which an instruction changes something.
+
+    Args:
+        seed: Of the world, the view and the words.
+        size: Pixels of either side.
+        kind: Of instruction, a key of ``KIND_SHARES``; any that is about solids where absent.
+    """
     world, rng = random_world(seed), np.random.default_rng((seed, 3))
     tracer = Tracer(world)
     while True:
         hits = tracer.trace(dome_camera(rng, size))
-        recolouring = random_recolouring(world, rng, num_solids=1)
-        changed = region(hits, recolouring)
-        if changed.mean() >= SMALLEST_REGION:
+        drawn = kind or random_kind(rng)
+        instruction, prompt = random_instruction(world, rng, drawn)
+        after, region = follow(instruction, hits)
+        if region.mean() >= SMALLEST_REGION and (kind or instruction.solids):
             break
     return Case(
-        prompt=wording(world, recolouring, rng),
+        kind=drawn,
+        prompt=prompt,
         idle_prompt=idle_wording(world, rng),
         before=_image(hits.shade(world)),
-        after=_image(hits.shade(recolouring.apply(world))),
-        region=torch.from_numpy(changed)[None, None],
+        after=_image(after),
+        region=torch.from_numpy(region)[None, None],
+        others=() if instruction.look else other_solids(hits, instruction, region),
     )
+
+
+def photograph_cases(photograph: UInt8[np.ndarray, "height width 3"], seed: int) -> list[Case]:
+    """An instruction for each hue that a photograph shows enough of; the truth follows from a rule."""
+    rng = np.random.default_rng((seed, 6))
+    shares = {colour: hue_share(photograph / 255, colour) for colour in COLOURS}
+    absent = min(shares, key=lambda colour: shares[colour].mean())
+    cases = []
+    for old, share in shares.items():
+        if (share > 0.5).mean() < SMALLEST_HUE:
+            continue
+        new, idle_new = (list(COLOURS)[index] for index in rng.permutation(len(COLOURS))[:2])
+        if new == old:
+            new = idle_new
+        cases.append(
+            Case(
+                kind="photograph",
+                prompt=f"make the {old} things {new}",
+                idle_prompt=f"make the {absent} things {new if new != absent else old}",
+                before=_image(photograph / 255),
+                after=_image(recolour_hue(photograph / 255, old, new)),
+                region=torch.from_numpy(share > 0.5)[None, None],
+                others=(),
+            )
+        )
+    return cases
+
+
+def other_solids(
+    hits: Hits, instruction: Instruction, region: Bool[np.ndarray, "height width"]
+) -> tuple[OtherSolid, ...]:
+    """The solids that an instruction does not name, as far as they are seen outside its region.
+
+    A new shape may hide a part of another solid, or cast a shadow on it.
+    """
+    others = []
+    for index, solid in enumerate(hits.world.solids):
+        pixels = (hits.ids == index + 1) & ~region
+        if index not in instruction.solids and pixels.mean() >= SMALLEST_OTHER:
+            worlds = [Instruction((index,), colour=colour).apply(hits.world) for colour in COLOURS]
+            candidates = np.stack([hits.shade(world)[pixels] for world in worlds])
+            own = list(COLOURS).index(solid.colour)
+            others.append(OtherSolid(torch.from_numpy(pixels), torch.from_numpy(candidates).float(), own))
+    return tuple(others)
 
 
 @torch.no_grad()
 def evaluate_case(case: Case, autoencoder: Autoencoder, denoiser: Denoiser, config: EditConfig) -> dict[str, float]:
-    """Figures of one case: its mask, and its edit from pure noise, without the mask's help."""
+    """Figures of one case: its mask, and its edit from pure noise, without the mask's help and, as masked, with it."""
     original = autoencoder.encode(case.before.to(autoencoder.device))
     score = delta_score(denoiser, original, case.prompt, config.delta_mask, config.seed)
     idle_score = delta_score(denoiser, original, case.idle_prompt, config.delta_mask, config.seed)
     found = delta_mask(score, config.delta_mask)
-    edited = autoencoder.decode(edit_from_noise(original, case.prompt, denoiser, config)).cpu()
+    latents = edit_from_noise(original, case.prompt, denoiser, config)
+    edited = autoencoder.decode(latents).cpu()
+    masked = autoencoder.decode(blend(found, latents, original)).cpu()
     pixels = F.interpolate(found.float(), case.region.shape[-2:], mode="nearest-exact").bool().cpu()
     ceiling = autoencoder.decode(autoencoder.encode(case.after.to(autoencoder.device))).cpu()
-    to_truth, to_original = (
-        _distance(edited, case.after, case.region),
-        _distance(edited, case.before, case.region),
-    )
     return {
-        "right": float(to_truth < to_original),
+        **judge(case, edited),
         "psnr_inside": psnr(edited, case.after, case.region).item(),
         "psnr_outside": psnr(edited, case.after, ~case.region).item(),
+        "psnr_inside_masked": psnr(masked, case.after, case.region).item(),
+        "psnr_outside_masked": psnr(masked, case.after, ~case.region).item(),
         "psnr_inside_unedited": psnr(case.before, case.after, case.region).item(),
         "psnr_inside_ceiling": psnr(ceiling, case.after, case.region).item(),
         "psnr_outside_ceiling": psnr(ceiling, case.after, ~case.region).item(),
@@ -80,6 +153,24 @@ def evaluate_case(case: Case, autoencoder: Autoencoder, denoiser: Denoiser, conf
         "score_peak": score.max().item(),
         "idle_score_peak": idle_score.max().item(),
         "idle_mask_empty": float(not delta_mask(idle_score, config.delta_mask).any()),
+    }
+
+
+def judge(case: Case, edited: Float[Tensor, "1 3 height width"]) -> dict[str, float]:
+    """Whether an edit does what it is asked, each figure 0 or 1.
+
+    Returns:
+        ``region_right``: the region is nearer to the truth than to the original. ``others_kept``: every other solid
+        is nearer to itself in its own colour than to itself in any other. ``right``: both.
+    """
+    to_truth = _distance(edited, case.after, case.region)
+    to_original = _distance(edited, case.before, case.region)
+    region_right = to_truth < to_original
+    others_kept = all(_nearest_colour(edited, other) == other.own for other in case.others)
+    return {
+        "right": float(region_right and others_kept),
+        "region_right": float(region_right),
+        "others_kept": float(others_kept),
     }
 
 
@@ -99,19 +190,24 @@ def edit_from_noise(
 
 
 def summarise(figures: list[dict[str, float]]) -> dict[str, Any]:
-    """Mean and median of every figure over all cases."""
+    """Mean and median of every figure over all cases in which it is defined."""
+    defined = {name: [row[name] for row in figures if not np.isnan(row[name])] for name in figures[0]}
     return {
-        name: {
-            "mean": float(np.mean([row[name] for row in figures])),
-            "median": float(np.median([row[name] for row in figures])),
-        }
-        for name in figures[0]
+        name: {"mean": float(np.mean(values)), "median": float(np.median(values))}
+        for name, values in defined.items()
+        if values
     }
 
 
 def _distance(images: Tensor, reference: Tensor, where: Tensor) -> float:
     """Mean squared error over a region."""
     return (images - reference).square().mean(dim=1, keepdim=True)[where].mean().item()
+
+
+def _nearest_colour(image: Float[Tensor, "1 3 height width"], other: OtherSolid) -> int:
+    """Which of ``COLOURS`` a solid seems to have."""
+    seen = image[0].movedim(0, -1)[other.pixels]
+    return int((other.candidates - seen).square().mean(dim=(1, 2)).argmin())
 
 
 def _image(picture: np.ndarray) -> Float[Tensor, "1 3 height width"]:

@@ -1,67 +1,165 @@
-"""Training pairs for the built-in editor: a view before and after an instruction, the words, and the region."""
+"""Training pairs for the built-in editor: a view before and after an instruction, the words, and the region.
+
+Views are of built-in worlds, or cut out of photographs, whose edits are given by a rule.
+"""
 
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, UInt8
+from jaxtyping import Bool, Float, UInt8
 
-from latenteditor.miniature.instructions import idle_wording, random_recolouring, wording
-from latenteditor.miniature.render import Tracer, dome_camera
-from latenteditor.miniature.world import random_world
+from latenteditor.miniature.instructions import (
+    COLOUR_TEMPLATES,
+    LOOK_TEMPLATES,
+    Instruction,
+    idle_wording,
+    random_instruction,
+    random_kind,
+)
+from latenteditor.miniature.looks import LOOKS, hue_share, recolour_hue
+from latenteditor.miniature.render import Hits, Tracer, dome_camera
+from latenteditor.miniature.world import COLOURS, SHAPES, random_world
 
 VIEWS_PER_WORLD = 4
-"""Views that share one world, each with an instruction of its own."""
+INSTRUCTIONS_PER_VIEW = 3
+IDLE_SHARE = 0.12
+"""How often an instruction names a solid that is not there."""
+VISIBLE_CHANGE = 0.04
+"""Of a channel in [0, 1]: less than this, as in the faintest shadows, does not count as changed."""
+SMALLEST_HUE_SHARE = 0.02
+"""Of a photograph's area: less of a hue is not worth an instruction."""
 
 
-class Pair(NamedTuple):
-    """One view and one instruction."""
+class View(NamedTuple):
+    """One picture and what is in it."""
 
-    before: UInt8[np.ndarray, "height width 3"]
-    after: UInt8[np.ndarray, "height width 3"]
+    picture: UInt8[np.ndarray, "height width 3"]
+    shapes: UInt8[np.ndarray, "height width"]
+    """Per pixel 0, or the solid's shape counted from 1 in ``SHAPES``."""
+    colours: UInt8[np.ndarray, "height width"]
+    """Per pixel 0, or the solid's colour counted from 1 in ``COLOURS``."""
+
+
+class Edit(NamedTuple):
+    """What one instruction makes of a view."""
+
+    view: int
+    """Which view, counted within a file."""
+    picture: UInt8[np.ndarray, "height width 3"]
     region: Bool[np.ndarray, "height width"]
     """Where the instruction changes the picture."""
-    solids: Bool[np.ndarray, "height width"]
-    """Where there is any solid: what an instruction could have changed."""
     instruction: str
 
 
-def world_pairs(seed: int, size: int, idle_fraction: float = 0.06) -> list[Pair]:
-    """A few pairs of one world; near and far views, so that an editor meets solids of every size.
+def world_pairs(seed: int, size: int) -> tuple[list[View], list[Edit]]:
+    """A few views of one world, near and far, so that an editor meets solids of every size, and edits of each.
 
     Args:
         seed: Of the world, the views and the words.
         size: Pixels of either side.
-        idle_fraction: How often the instruction names a solid that is not there.
     """
     world, rng = random_world(seed), np.random.default_rng((seed, 1))
     tracer = Tracer(world)
-    pairs = []
-    for _ in range(VIEWS_PER_WORLD):
+    shape_of = np.array([0, *(SHAPES.index(solid.shape) + 1 for solid in world.solids)], dtype=np.uint8)
+    colour_of = np.array([0, *(list(COLOURS).index(solid.colour) + 1 for solid in world.solids)], dtype=np.uint8)
+    views, edits = [], []
+    for view in range(VIEWS_PER_WORLD):
         field_of_view = np.radians(rng.choice([50, 50, rng.uniform(25, 50)]))
         aim = 0.15 if field_of_view > np.radians(45) else 0.5
         hits = tracer.trace(dome_camera(rng, size, field_of_view=field_of_view, aim=aim))
-        recolouring = random_recolouring(world, rng)
-        before = to_bytes(hits.shade(world))
-        if rng.uniform() < idle_fraction:
-            region = np.zeros((size, size), dtype=bool)
-            pairs.append(Pair(before, before, region, hits.ids > 0, idle_wording(world, rng)))
-            continue
-        region = np.isin(hits.ids, [index + 1 for index in recolouring.solids])
-        after = to_bytes(hits.shade(recolouring.apply(world)))
-        pairs.append(Pair(before, after, region, hits.ids > 0, wording(world, recolouring, rng)))
-    return pairs
+        before = hits.shade(world)
+        views.append(View(to_bytes(before), shape_of[hits.ids], colour_of[hits.ids]))
+        for _ in range(INSTRUCTIONS_PER_VIEW):
+            if rng.uniform() < IDLE_SHARE:
+                nowhere = np.zeros((size, size), dtype=bool)
+                edits.append(Edit(view, to_bytes(before), nowhere, idle_wording(world, rng)))
+            else:
+                instruction, words = random_instruction(world, rng, random_kind(rng))
+                after, region = follow(instruction, hits)
+                edits.append(Edit(view, to_bytes(after), region, words))
+    return views, edits
 
 
-def write_pairs(path: Path, seeds: range, size: int) -> None:
-    """Renders the pairs of many worlds into one file."""
-    pairs = [pair for seed in seeds for pair in world_pairs(seed, size)]
-    np.savez_compressed(
+def follow(
+    instruction: Instruction, hits: Hits
+) -> tuple[Float[np.ndarray, "height width 3"], Bool[np.ndarray, "height width"]]:
+    """The picture after an instruction, and the region: where it changes the picture."""
+    world = instruction.apply(hits.world)
+    new_hits = Tracer(world).trace(hits.camera) if instruction.moves_surfaces else hits
+    after = instruction.finish(new_hits.shade(world))
+    if instruction.look == "snow":
+        return after, hits.floor
+    if instruction.look:
+        return after, np.ones(hits.ids.shape, dtype=bool)
+    region = np.isin(hits.ids, [index + 1 for index in instruction.solids])
+    if instruction.moves_surfaces:
+        region = region | (np.abs(after - hits.shade(hits.world)).max(axis=-1) > VISIBLE_CHANGE)
+    return after, region
+
+
+def photograph_pairs(
+    photographs: list[UInt8[np.ndarray, "_ _ 3"]], seed: int, size: int
+) -> tuple[list[View], list[Edit]]:
+    """Views cut out of photographs, one or two to an instruction about their hues or their whole look."""
+    rng = np.random.default_rng((seed, 5))
+    views, edits = [], []
+    for view in range(VIEWS_PER_WORLD):
+        crop = random_crop(photographs[rng.integers(len(photographs))], rng, size)
+        picture = crop / 255
+        nothing = np.zeros((size, size), dtype=np.uint8)
+        views.append(View(crop, nothing, nothing))
+        shares = {colour: hue_share(picture, colour) for colour in COLOURS}
+        for _ in range(INSTRUCTIONS_PER_VIEW):
+            after, region, words = _photograph_edit(picture, shares, rng)
+            edits.append(Edit(view, to_bytes(after), region, words))
+    return views, edits
+
+
+def random_crop(photograph: UInt8[np.ndarray, "_ _ 3"], rng: np.random.Generator, size: int) -> np.ndarray:
+    """A square part of a photograph, half of them mirrored; a photograph must be at least as large."""
+    top, left = (int(rng.integers(side - size + 1)) for side in photograph.shape[:2])
+    crop = photograph[top : top + size, left : left + size]
+    return crop if rng.uniform() < 0.5 else crop[:, ::-1]
+
+
+def _photograph_edit(
+    picture: np.ndarray, shares: dict[str, np.ndarray], rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, str]:
+    """A picture after an instruction, the region, and the words."""
+    draw = rng.uniform()
+    present = [colour for colour, share in shares.items() if share.mean() > SMALLEST_HUE_SHARE]
+    absent = [colour for colour, share in shares.items() if share.mean() < SMALLEST_HUE_SHARE / 10]
+    if draw < 0.2:
+        look = list(LOOKS)[rng.integers(len(LOOKS))]
+        words = LOOK_TEMPLATES[look][rng.integers(len(LOOK_TEMPLATES[look]))]
+        return LOOKS[look](picture), np.ones(picture.shape[:2], dtype=bool), words
+    idle = not present or (absent and draw < 0.35)
+    candidates = absent if idle else present
+    old = candidates[rng.integers(len(candidates))] if candidates else "purple"
+    new = [colour for colour in COLOURS if colour != old][rng.integers(len(COLOURS) - 1)]
+    what = (f"the {old} things", f"the {old} parts", f"everything {old}")[rng.integers(3)]
+    words = COLOUR_TEMPLATES[rng.integers(len(COLOUR_TEMPLATES))].format(what=what, colour=new)
+    if idle:
+        return picture, np.zeros(picture.shape[:2], dtype=bool), words
+    return recolour_hue(picture, old, new), shares[old] > 0.5, words
+
+
+def write_pairs(path: Path, batches: "list[tuple[list[View], list[Edit]]]") -> None:
+    """Writes the views and edits of several worlds or photographs into one file."""
+    views, edits = [], []
+    for some_views, some_edits in batches:
+        edits += [edit._replace(view=edit.view + len(views)) for edit in some_edits]
+        views += some_views
+    np.savez(
         path,
-        before=np.stack([pair.before for pair in pairs]),
-        after=np.stack([pair.after for pair in pairs]),
-        solids=np.stack([pair.solids for pair in pairs]),
-        instruction=np.array([pair.instruction for pair in pairs]),
+        before=np.stack([view.picture for view in views]),
+        shapes=np.stack([view.shapes for view in views]),
+        colours=np.stack([view.colours for view in views]),
+        view=np.array([edit.view for edit in edits]),
+        after=np.stack([edit.picture for edit in edits]),
+        region=np.stack([edit.region for edit in edits]),
+        instruction=np.array([edit.instruction for edit in edits]),
     )
 
 

@@ -8,11 +8,16 @@ from functools import cached_property
 
 import numpy as np
 import trimesh
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 
-from latenteditor.miniature.world import COLOURS, Floor, World
+from latenteditor.miniature.world import COLOURS, Floor, Solid, World
 
 AMBIENT = 0.45
+MIRROR, HIGHLIGHT, SHARPNESS = 0.22, 0.65, 24
+"""Of shiny solids: the share of the sky they reflect, how bright and how small the light's reflection is."""
+NUM_STRIPES = 5
+"""Bands around a striped solid, from its foot to its top; the second and the fourth are white."""
+STRIPE_COLOUR = (0.93, 0.93, 0.93)
 SUPERSAMPLING = 2
 FLOOR, SKY = -1, -2
 """What a ray meets besides a solid, whose index is 0 or more."""
@@ -57,7 +62,7 @@ def look_at(eye: Float[np.ndarray, "3"], target: Float[np.ndarray, "3"]) -> Floa
 
 @dataclass(frozen=True)
 class Hits:
-    """What the rays of one camera meet; shading it again in other colours costs little."""
+    """What the rays of one camera meet; shading it again in other colours and materials costs little."""
 
     world: World
     camera: Camera
@@ -67,14 +72,21 @@ class Hits:
     """Along the ray; infinite for the sky."""
     light: Float[np.ndarray, "rays"]
     """How much of its colour a surface shows, in [0, 1]."""
+    normals: Float[np.ndarray, "rays 3"]
+    """Of the surface that is met; upwards for floor and sky."""
 
     @cached_property
     def ids(self) -> UInt8[np.ndarray, "height width"]:
         """Per pixel the solid that fills most of it, counted from 1; 0 where there is none."""
-        count = len(self.world.solids)
+        count = max(1, len(self.world.solids))
         seen = np.stack([self._pixels(self.met == index) for index in range(count)], axis=-1)
         best = seen.argmax(axis=-1)
         return np.where(seen.max(axis=-1) >= 0.5, best + 1, 0).astype(np.uint8)
+
+    @cached_property
+    def floor(self) -> Bool[np.ndarray, "height width"]:
+        """The pixels of which the floor fills at least half."""
+        return self._pixels(self.met == FLOOR) >= 0.5
 
     @cached_property
     def depth(self) -> Float[np.ndarray, "height width"]:
@@ -85,24 +97,46 @@ class Hits:
         return depth.reshape(side, side)[::SUPERSAMPLING, ::SUPERSAMPLING]
 
     def shade(self, world: World) -> Float[np.ndarray, "height width 3"]:
-        """The picture, with the solids' colours taken from ``world``, which has the same solids."""
+        """The picture, with colours and materials taken from ``world``, whose solids have the same surfaces."""
         origins, directions = self.camera.rays(SUPERSAMPLING)
-        colours = np.array([COLOURS[solid.colour] for solid in world.solids])
-        horizon, zenith = np.array(world.horizon), np.array(world.zenith)
-        sky = horizon + (zenith - horizon) * np.clip(directions[:, 2:] * 1.5, 0, 1)
         points = origins + directions * np.where(np.isfinite(self.distance), self.distance, 0)[:, None]
-        albedo = np.where(
-            (self.met == FLOOR)[:, None], floor_colours(world.floor, points), colours[np.maximum(self.met, 0)]
-        )
-        surface = albedo * self.light[:, None]
+        surface = floor_colours(world.floor, points) * self.light[:, None]
+        for index, solid in enumerate(world.solids):
+            own = self.met == index
+            surface[own] = self._shade_solid(solid, world, own, points[own], directions[own])
         fog = np.where(self.met == FLOOR, 1 - np.exp(-((self.distance / FOG_DISTANCE) ** 2)), 0.0)[:, None]
-        shaded = np.where((self.met == SKY)[:, None], sky, surface * (1 - fog) + horizon * fog)
+        sky = sky_colours(world, directions)
+        shaded = np.where((self.met == SKY)[:, None], sky, surface * (1 - fog) + np.array(world.horizon) * fog)
         return np.clip(self._pixels(shaded), 0, 1)
+
+    def _shade_solid(
+        self, solid: Solid, world: World, own: np.ndarray, points: np.ndarray, directions: np.ndarray
+    ) -> Float[np.ndarray, "own 3"]:
+        """One solid's colour along the rays that meet it."""
+        albedo = np.broadcast_to(COLOURS[solid.colour], points.shape)
+        if solid.material == "striped":
+            white = np.floor(NUM_STRIPES * np.minimum(points[:, 2:] / solid.height, 0.99)) % 2 == 1
+            albedo = np.where(white, STRIPE_COLOUR, albedo)
+        surface = albedo * self.light[own, None]
+        if solid.material == "shiny":
+            normals = self.normals[own]
+            mirrored = directions - 2 * (directions * normals).sum(-1, keepdims=True) * normals
+            towards_light = np.clip(mirrored @ np.array(world.light), 0, None)[:, None]
+            lit = self.light[own, None] > AMBIENT
+            surface = surface * (1 - MIRROR) + MIRROR * sky_colours(world, mirrored) * (mirrored[:, 2:] > 0)
+            surface = surface + HIGHLIGHT * lit * towards_light**SHARPNESS
+        return surface
 
     def _pixels(self, values: np.ndarray) -> np.ndarray:
         """Means over the rays of each pixel."""
         side, samples = self.camera.size, SUPERSAMPLING
         return values.reshape(side, samples, side, samples, *values.shape[1:]).mean(axis=(1, 3))
+
+
+def sky_colours(world: World, directions: Float[np.ndarray, "rays 3"]) -> Float[np.ndarray, "rays 3"]:
+    """The sky in some directions, darker towards the zenith."""
+    horizon, zenith = np.array(world.horizon), np.array(world.zenith)
+    return horizon + (zenith - horizon) * np.clip(directions[:, 2:] * 1.5, 0, 1)
 
 
 def floor_colours(floor: Floor, points: Float[np.ndarray, "points 3"]) -> Float[np.ndarray, "points 3"]:
@@ -122,9 +156,10 @@ class Tracer:
 
     def __init__(self, world: World) -> None:
         """Builds the search tree over all solids' faces."""
-        meshes = [solid.mesh() for solid in world.solids]
+        point = trimesh.Trimesh(np.zeros((3, 3)), [(0, 1, 2)], process=False)
+        meshes = [solid.mesh() for solid in world.solids] or [point]  # No ray meets a point: the world is empty.
         self.world = world
-        self._mesh = trimesh.util.concatenate(meshes)
+        self._mesh: trimesh.Trimesh = trimesh.util.concatenate(meshes)  # type: ignore[assignment]
         self._solid_of_face = np.repeat(np.arange(len(meshes)), [len(mesh.faces) for mesh in meshes])
 
     def trace(self, camera: Camera) -> Hits:
@@ -139,7 +174,8 @@ class Tracer:
             to_face = ((corners - origins) * normals).sum(-1) / (directions * normals).sum(-1)
         met = np.where(on_solid, self._solid_of_face[faces], np.where(np.isfinite(to_floor), FLOOR, SKY))
         distance = np.where(on_solid, to_face, to_floor)
-        return Hits(self.world, camera, met, distance, self._light(origins, directions, distance, normals))
+        light = self._light(origins, directions, distance, normals)
+        return Hits(self.world, camera, met, distance, light, normals)
 
     def _light(
         self, origins: np.ndarray, directions: np.ndarray, distance: np.ndarray, normals: np.ndarray

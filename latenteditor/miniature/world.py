@@ -11,10 +11,12 @@ import numpy as np
 import trimesh
 
 Shape = Literal["sphere", "cube", "cylinder", "cone", "torus"]
+Material = Literal["matte", "shiny", "striped"]
 Pattern = Literal["checked", "striped", "plain"]
 Colour = tuple[float, float, float]
 
 SHAPES: tuple[Shape, ...] = get_args(Shape)
+MATERIALS: tuple[Material, ...] = get_args(Material)
 PATTERNS: tuple[Pattern, ...] = get_args(Pattern)
 COLOURS: dict[str, Colour] = {
     "red": (0.85, 0.10, 0.10),
@@ -26,6 +28,8 @@ COLOURS: dict[str, Colour] = {
     "purple": (0.50, 0.14, 0.70),
     "pink": (0.96, 0.52, 0.72),
 }
+_HEIGHTS = {"sphere": 2.0, "cube": 1.7, "cylinder": 2.0, "cone": 2.2, "torus": 0.66}
+_MATERIAL_SHARES = (0.6, 0.2, 0.2)
 
 
 @dataclass(frozen=True)
@@ -41,21 +45,28 @@ class Solid:
     """Half its width."""
     heading: float
     """Its turn around the vertical, in radians."""
+    material: Material = "matte"
+    """``shiny`` reflects light and sky, ``striped`` has white bands around it."""
+
+    @property
+    def height(self) -> float:
+        """From the floor to the highest point."""
+        return _HEIGHTS[self.shape] * self.size
 
     def mesh(self) -> trimesh.Trimesh:
         """The solid's surface, standing on the floor."""
-        size = self.size
+        size, height = self.size, self.height
         if self.shape == "sphere":
             mesh = trimesh.creation.icosphere(subdivisions=4, radius=size)
         elif self.shape == "cube":
-            mesh = trimesh.creation.box(extents=(1.7 * size,) * 3)
+            mesh = trimesh.creation.box(extents=(height,) * 3)
         elif self.shape == "cylinder":
-            mesh = trimesh.creation.cylinder(radius=0.8 * size, height=2 * size, sections=64)
+            mesh = trimesh.creation.cylinder(radius=0.8 * size, height=height, sections=64)
         elif self.shape == "cone":
-            mesh = trimesh.creation.cone(radius=size, height=2.2 * size, sections=64)
+            mesh = trimesh.creation.cone(radius=size, height=height, sections=64)
         else:
             mesh = trimesh.creation.torus(
-                major_radius=0.75 * size, minor_radius=0.33 * size, major_sections=64, minor_sections=48
+                major_radius=0.75 * size, minor_radius=height / 2, major_sections=64, minor_sections=48
             )
         mesh.apply_transform(trimesh.transformations.rotation_matrix(self.heading, (0, 0, 1)))
         mesh.apply_translation((*self.position, -mesh.bounds[0][2]))
@@ -83,15 +94,6 @@ class World:
     light: tuple[float, float, float]
     """Unit vector towards the one distant light."""
 
-    def recoloured(self, colours: dict[int, str]) -> "World":
-        """The same world with some solids, given by their index, in other colours."""
-        return replace(
-            self,
-            solids=tuple(
-                replace(solid, colour=colours.get(index, solid.colour)) for index, solid in enumerate(self.solids)
-            ),
-        )
-
 
 def random_world(seed: int, num_solids: int | None = None) -> World:
     """Draws a world of two to four solids, no two of one shape or of one colour."""
@@ -103,19 +105,21 @@ def random_world(seed: int, num_solids: int | None = None) -> World:
     shapes = rng.permutation(len(SHAPES))[:num_solids]
     colours = rng.permutation(len(COLOURS))[:num_solids]
     sizes = rng.uniform(0.26, 0.38, num_solids)
-    solids = tuple(
+    solids = [
         Solid(SHAPES[shape], list(COLOURS)[colour], position, float(size), float(rng.uniform(0, 2 * np.pi)))
         for shape, colour, size, position in zip(shapes, colours, sizes, _positions(sizes, rng), strict=True)
-    )
+    ]
     azimuth, elevation = rng.uniform(0, 2 * np.pi), rng.uniform(0.7, 1.2)
     sky = rng.uniform(0.0, 0.25)
+    floor = Floor(
+        PATTERNS[rng.integers(len(PATTERNS))],
+        (_muted(rng, 0.55, 0.85), _muted(rng, 0.25, 0.5)),
+        float(rng.uniform(0.4, 0.7)),
+    )
+    materials = rng.choice(len(MATERIALS), num_solids, p=_MATERIAL_SHARES)
     return World(
-        solids=solids,
-        floor=Floor(
-            PATTERNS[rng.integers(len(PATTERNS))],
-            (_muted(rng, 0.55, 0.85), _muted(rng, 0.25, 0.5)),
-            float(rng.uniform(0.4, 0.7)),
-        ),
+        solids=tuple(replace(solid, material=MATERIALS[kind]) for solid, kind in zip(solids, materials, strict=True)),
+        floor=floor,
         horizon=(0.78 + sky / 2, 0.83 + sky / 2, 0.9 + sky / 3),
         zenith=(0.30 + sky, 0.50 + sky, 0.80 + sky / 2),
         light=(

@@ -1,5 +1,6 @@
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import imageio.v3 as iio
@@ -11,13 +12,12 @@ from latenteditor.miniature.dataset import (
     dome_cameras,
     read_cameras,
     read_world,
-    region,
     truth_folder,
     write_dataset,
     write_truth,
 )
 from latenteditor.miniature.instructions import parse
-from latenteditor.miniature.pairs import VIEWS_PER_WORLD, world_pairs
+from latenteditor.miniature.pairs import follow, to_bytes
 from latenteditor.miniature.render import SUPERSAMPLING, Tracer
 from latenteditor.miniature.world import random_world
 from tests.miniature.conftest import SIZE
@@ -72,12 +72,12 @@ def test_every_kind_of_file_is_there_for_every_view(dataset, truth):
 
 def test_the_truth_differs_where_a_ray_meets_what_is_recoloured_and_nowhere_else(dataset, truth, prompt):
     world, tracer = read_world(dataset), Tracer(read_world(dataset))
-    recolouring = parse(prompt, world)
-    assert recolouring.solids == (0, 1)
+    instruction = parse(prompt, world)
+    assert instruction.solids == (0, 1)
     for index, camera in enumerate(read_cameras(dataset)):
         before = iio.imread(dataset / f"images/{index:05d}.png")
         after = iio.imread(truth / f"images/{index:05d}.png")
-        met = np.isin(tracer.trace(camera).met, recolouring.solids)
+        met = np.isin(tracer.trace(camera).met, instruction.solids)
         touched = met.reshape(SIZE, SUPERSAMPLING, SIZE, SUPERSAMPLING).any(axis=(1, 3))
         assert np.array_equal((before != after).any(axis=-1), touched)
 
@@ -90,6 +90,29 @@ def test_the_region_is_the_ids_of_what_is_recoloured_and_lies_where_pictures_dif
         before = iio.imread(dataset / f"images/{index:05d}.png")
         after = iio.imread(truth / f"images/{index:05d}.png")
         assert (before != after).any(axis=-1)[inside == 255].all()
+
+
+@pytest.mark.parametrize(
+    "words", ["remove the {0}", "turn the {0} into a cone", "make it sepia", "cover the floor with snow"]
+)
+def test_the_truth_of_every_kind_is_what_follows(dataset, world, words):
+    prompt = words.format(world.solids[0].shape)
+    truth, instruction = write_truth(dataset, prompt), parse(prompt, world)
+    tracer, differs = Tracer(world), False
+    for index, camera in enumerate(read_cameras(dataset)):
+        after, region = follow(instruction, tracer.trace(camera))
+        assert np.array_equal(iio.imread(truth / f"images/{index:05d}.png"), to_bytes(after))
+        assert np.array_equal(iio.imread(truth / f"region/{index:05d}.png"), np.where(region, 255, 0))
+        differs |= not np.array_equal(iio.imread(dataset / f"images/{index:05d}.png"), to_bytes(after))
+    assert differs
+
+
+def test_a_world_without_materials_is_matte(dataset, world, tmp_path):
+    content = json.loads((dataset / "world.json").read_text())
+    assert [solid.pop("material") for solid in content["solids"]] == ["matte", "matte", "shiny"]
+    (tmp_path / "world.json").write_text(json.dumps(content))
+    matte = replace(world, solids=tuple(replace(solid, material="matte") for solid in world.solids))
+    assert read_world(tmp_path) == matte != world
 
 
 def test_depth_is_in_millimetres_along_the_axis_and_0_in_the_sky(dataset, world):
@@ -106,7 +129,15 @@ def test_what_is_written_is_read_back(dataset, world, truth, prompt):
     assert read_world(dataset) == world
     assert truth == truth_folder(dataset, prompt)
     instruction = json.loads((truth / "instruction.json").read_text())
-    assert instruction == {"prompt": prompt, "solids": [0, 1], "colour": "cyan"}
+    assert instruction == {
+        "prompt": prompt,
+        "solids": [0, 1],
+        "colour": "cyan",
+        "shape": None,
+        "material": None,
+        "removed": False,
+        "look": None,
+    }
     cameras, expected = read_cameras(dataset), dome_cameras(9, SIZE, seed=5)
     for camera, written in zip(cameras, expected, strict=True):
         assert np.array_equal(camera.camera_to_world, written.camera_to_world)
@@ -172,31 +203,3 @@ def test_nerfstudio_reads_the_written_cameras_and_the_split(dataset, defaults):
         assert outputs.cameras.fx == pytest.approx(focal_length)
         assert (outputs.cameras.cx == SIZE / 2).all()
         assert (outputs.cameras.width == SIZE).all()
-
-
-def test_pairs_of_a_seed_are_the_same_and_differ_in_their_region_or_border_alone():
-    pairs, again = world_pairs(7, 24), world_pairs(7, 24)
-    assert len(pairs) == VIEWS_PER_WORLD
-    for pair, same in zip(pairs, again, strict=True):
-        assert all(map(np.array_equal, pair, same))
-        changed = (pair.before != pair.after).any(axis=-1)
-        assert changed[pair.region].all()
-        rows = np.pad(pair.region, 1)
-        beside = np.any([np.roll(rows, shift, axis=(0, 1)) for shift in SHIFTS], axis=0)[1:-1, 1:-1]
-        assert (changed <= beside).mean() > 0.98  # Thin parts may be touched without filling half a pixel.
-
-
-SHIFTS = [(down, right) for down in (-1, 0, 1) for right in (-1, 0, 1)]
-
-
-def test_idle_pairs_change_nothing():
-    for pair in world_pairs(7, 16, idle_fraction=1.0):
-        assert np.array_equal(pair.before, pair.after)
-        assert not pair.region.any()
-
-
-def test_the_region_of_nothing_is_empty(dataset, world):
-    hits = Tracer(world).trace(read_cameras(dataset)[0])
-    recolouring = parse(f"make the {world.solids[0].shape} red", world)
-    assert region(hits, recolouring).any()
-    assert not region(hits, type(recolouring)((), "red")).any()

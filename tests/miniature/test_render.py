@@ -1,11 +1,16 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from latenteditor.miniature.instructions import Recolouring
+from latenteditor.miniature.instructions import Instruction
 from latenteditor.miniature.pairs import to_bytes
 from latenteditor.miniature.render import (
+    AMBIENT,
     FLOOR,
+    NUM_STRIPES,
     SKY,
+    STRIPE_COLOUR,
     SUPERSAMPLING,
     Camera,
     Tracer,
@@ -13,7 +18,7 @@ from latenteditor.miniature.render import (
     floor_colours,
     look_at,
 )
-from latenteditor.miniature.world import Floor, Solid, World, random_world
+from latenteditor.miniature.world import COLOURS, Floor, Solid, World, random_world
 
 RADIUS = 0.35
 FLOOR_LOOK = Floor("checked", ((0.7, 0.7, 0.7), (0.3, 0.3, 0.3)), 0.5)
@@ -126,9 +131,82 @@ def test_a_pixel_belongs_to_the_solid_that_fills_at_least_half_of_it(hits):
 @pytest.mark.parametrize("solids", [(0,), (1,), (2,), (0, 2)])
 def test_recolouring_changes_every_pixel_that_meets_the_solids_and_no_other_bit(hits, solids):
     before = to_bytes(hits.shade(hits.world))
-    after = to_bytes(hits.shade(Recolouring(solids, "cyan").apply(hits.world)))
+    after = to_bytes(hits.shade(Instruction(solids, colour="cyan").apply(hits.world)))
     assert all(hits.world.solids[index].colour != "cyan" for index in solids)
     assert np.array_equal((before != after).any(axis=-1), touched(hits, solids))
+
+
+def in_material(hits, index: int, material: str) -> np.ndarray:
+    """The picture with one solid in a material."""
+    solids = list(hits.world.solids)
+    solids[index] = replace(solids[index], material=material)
+    return hits.shade(replace(hits.world, solids=tuple(solids)))
+
+
+@pytest.mark.parametrize("material", ["shiny", "striped"])
+@pytest.mark.parametrize("index", [0, 1, 2])
+def test_a_material_shows_on_its_solid_and_changes_no_other_bit(hits, index, material):
+    matte, other = in_material(hits, index, "matte"), in_material(hits, index, material)
+    changed = (matte != other).any(axis=-1)
+    assert not changed[~touched(hits, index)].any()
+    assert changed[hits.ids == index + 1].mean() > (0.95 if material == "shiny" else 0.2)
+    assert changed[hits.ids == index + 1].all() == (material == "shiny")
+
+
+def test_stripes_lie_at_even_heights_and_take_the_same_light(sphere_hits):
+    hits, eye, _ = sphere_hits
+    origins, directions = hits.camera.rays(SUPERSAMPLING)
+    heights = (origins + directions * hits.distance[:, None])[:, 2] / (2 * RADIUS)
+    picture = in_material(hits, 0, "striped")
+    side = hits.camera.size
+
+    def pixels(values):
+        return values.reshape(side, SUPERSAMPLING, side, SUPERSAMPLING).swapaxes(1, 2).reshape(side, side, -1)
+
+    light, low, high = pixels(hits.light).mean(-1), pixels(heights).min(-1), pixels(heights).max(-1)
+    inside = (pixels(hits.met) == 0).all(axis=-1)
+    seen = set()
+    for band in range(NUM_STRIPES):
+        whole = inside & (low > band / NUM_STRIPES) & (high < (band + 1) / NUM_STRIPES)
+        colour = STRIPE_COLOUR if band % 2 else COLOURS["red"]
+        np.testing.assert_allclose(picture[whole], light[whole, None] * colour, atol=1e-9)
+        seen |= {band} if whole.any() else set()
+    assert seen >= {1, 2, 3, 4}
+
+
+def test_a_shiny_sphere_is_brightest_where_it_mirrors_the_light(sphere_hits):
+    hits, eye, centre = sphere_hits
+    towards_eye = (eye - centre) / np.linalg.norm(eye - centre)
+    halfway = towards_eye + np.array(hits.world.light)
+    spot = centre + RADIUS * halfway / np.linalg.norm(halfway)
+    pose = hits.camera.camera_to_world
+    x, y, z = pose[:3, :3].T @ (spot - eye)
+    middle, focal_length = hits.camera.size / 2, hits.camera.focal_length
+    expected = (middle + focal_length * y / z, middle - focal_length * x / z)
+    shine = (in_material(hits, 0, "shiny") - in_material(hits, 0, "matte")).sum(axis=-1)
+    brightest = np.unravel_index(shine.argmax(), shine.shape)
+    np.testing.assert_allclose(np.add(brightest, 0.5), expected, atol=3)
+    assert shine.max() > 0.5
+    shadowed = ((hits.met == 0) & (hits.light == AMBIENT)).reshape(64, SUPERSAMPLING, 64, SUPERSAMPLING)
+    assert shine[shadowed.all(axis=(1, 3))].max() < 0.5
+
+
+def test_a_pixel_is_floor_where_the_floor_fills_at_least_half_of_it(hits):
+    side = hits.camera.size
+    share = (hits.met == FLOOR).reshape(side, SUPERSAMPLING, side, SUPERSAMPLING).mean(axis=(1, 3))
+    assert np.array_equal(hits.floor, share >= 0.5)
+    assert 0 < hits.floor.sum() < hits.floor.size
+
+
+def test_an_empty_world_is_floor_and_sky(hits):
+    world = replace(hits.world, solids=())
+    empty = Tracer(world).trace(hits.camera)
+    assert set(np.unique(empty.met)) == {FLOOR, SKY}
+    assert not empty.ids.any()
+    assert np.array_equal(empty.met[hits.met < 0], hits.met[hits.met < 0])
+    lit = AMBIENT + (1 - AMBIENT) * world.light[2]
+    np.testing.assert_allclose(empty.light[empty.met == FLOOR], lit)
+    assert np.isfinite(empty.shade(world)).all()
 
 
 def test_light_lies_between_the_ambient_share_and_one(hits):

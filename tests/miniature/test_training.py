@@ -1,23 +1,28 @@
 from dataclasses import replace
 from pathlib import Path
 
+import imageio.v3 as iio
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
 from latenteditor.diffusion.autoencoder import load_autoencoder
 from latenteditor.diffusion.instruct_pix2pix import load_instruct_pix2pix
-from latenteditor.miniature.pairs import VIEWS_PER_WORLD
-from latenteditor.miniature.training import (
+from latenteditor.miniature.autoencoder_training import AutoencoderConfig, disturb
+from latenteditor.miniature.editor_networks import EditorLoss, EditorNetworks
+from latenteditor.miniature.fitting import FitConfig, fit
+from latenteditor.miniature.pairs import INSTRUCTIONS_PER_VIEW, VIEWS_PER_WORLD
+from latenteditor.miniature.photographs import read_photographs
+from latenteditor.miniature.training import EditorTrainingConfig, TrainingConfig, train_editor
+from latenteditor.miniature.training_data import (
     PROMPT_TOKENS,
-    FitConfig,
-    TrainingConfig,
+    LatentPairs,
     build_tokenizer,
-    fit,
+    encode_pairs,
     load_pairs,
     tokenize,
-    train_editor,
 )
 
 CONFIG = FitConfig(steps=11, batch_size=4, warmup_steps=2, steps_per_checkpoint=4, ema_decay=0.9)
@@ -97,34 +102,190 @@ def test_tokens_are_padded_to_one_length_between_their_marks(tmp_path):
     assert (tokens[1, 1:] == tokenizer.eos_token_id).all()
 
 
-def test_pairs_are_rendered_once(tmp_path, monkeypatch):
-    config = TrainingConfig(work_dir=tmp_path, num_worlds=3, size=16)
-    monkeypatch.setattr("latenteditor.miniature.training.WORLDS_PER_FILE", 2)
-    pairs = load_pairs(config)
-    assert pairs.before.shape == pairs.after.shape == (3 * VIEWS_PER_WORLD, 3, 16, 16)
-    assert pairs.solids.shape == (3 * VIEWS_PER_WORLD, 1, 16, 16)
-    assert len(pairs.instructions) == 3 * VIEWS_PER_WORLD
-    monkeypatch.setattr("latenteditor.miniature.training.write_pairs", None)
-    again = load_pairs(config)
-    assert all(map(torch.equal, pairs[:3], again[:3]))
+def test_the_rate_rises_stays_and_falls_to_nearly_nothing():
+    config = FitConfig(steps=1000, batch_size=1, learning_rate=2.0, warmup_steps=10, decay_share=0.5)
+    assert [config.rate(step) for step in (0, 9, 300, 499)] == pytest.approx([0.2, 2, 2, 2])
+    assert [config.rate(step) for step in (750, 999)] == pytest.approx([1, 0.004])
+
+
+def test_a_longer_fit_shares_its_first_steps_with_a_shorter_one():
+    short, long = (FitConfig(steps=steps, batch_size=1, decay_share=0.5) for steps in (100, 200))
+    assert [short.rate(step) for step in range(50)] == [long.rate(step) for step in range(50)]
+
+
+@pytest.fixture
+def photographs(tmp_path) -> Path:
+    """Two photographs, one of them twice, a plain picture and one that is too small."""
+    folder = tmp_path / "photographs"
+    (folder / "more").mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for name, size in (("a.png", (700, 900)), ("more/b.jpg", (330, 400)), ("small.png", (60, 60))):
+        coarse = rng.integers(0, 256, (6, 6, 3), dtype=np.uint8)
+        iio.imwrite(folder / name, np.kron(coarse, np.ones((1 + size[0] // 6, 1 + size[1] // 6, 1), dtype=np.uint8)))
+    iio.imwrite(folder / "more/copy.png", iio.imread(folder / "a.png")[::2, ::2])
+    iio.imwrite(folder / "plain.png", np.full((800, 800, 3), 90, dtype=np.uint8))
+    return folder
+
+
+def test_photographs_are_read_once_in_every_size_they_have(photographs):
+    read = read_photographs(photographs)
+    assert sorted(min(photograph.shape[:2]) for photograph in read) == [320, 320, 640]
+
+
+def test_a_folder_without_photographs_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="holds no photograph of at least 320 pixels"):
+        read_photographs(tmp_path)
+
+
+def test_pairs_are_made_once(tmp_path, monkeypatch):
+    monkeypatch.setattr("latenteditor.miniature.training_data.BATCHES_PER_FILE", 2)
+    photographs = [np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)]
+    pairs = load_pairs(tmp_path, 3, 16, photographs, 1)
+    views = (3 + 1) * VIEWS_PER_WORLD
+    assert pairs.before.shape == (views, 16, 16, 3)
+    assert pairs.shapes.shape == pairs.colours.shape == (views, 16, 16)
+    assert pairs.after.shape == (views * INSTRUCTIONS_PER_VIEW, 16, 16, 3)
+    assert pairs.region.shape == (views * INSTRUCTIONS_PER_VIEW, 16, 16)
+    assert len(pairs.instructions) == views * INSTRUCTIONS_PER_VIEW
+    assert pairs.view.tolist() == sorted(list(range(views)) * INSTRUCTIONS_PER_VIEW)
+    monkeypatch.setattr("latenteditor.miniature.training_data.write_pairs", None)
+    again = load_pairs(tmp_path, 3, 16, photographs, 1)
+    assert all(map(torch.equal, pairs[:6], again[:6]))
     assert pairs.instructions == again.instructions
+
+
+def test_an_edit_keeps_what_its_instruction_does_not_name(tmp_path):
+    pairs = load_pairs(tmp_path, 3, 24, [], 0)
+    for index, instruction in enumerate(pairs.instructions):
+        outside = pairs.region[index] == 0
+        if "cone" in instruction and "into" not in instruction and "remove" not in instruction:
+            change = (pairs.after[index].int() - pairs.before[pairs.view[index]].int()).abs().amax(dim=-1)
+            assert change[outside].float().mean() < 1
+
+
+def latent_pairs(edits: int = 6) -> LatentPairs:
+    """Random latents of three views with two edits each."""
+    generator = torch.Generator().manual_seed(0)
+    shares = torch.rand(3, 6, 8, 8, generator=generator).softmax(dim=1)
+    return LatentPairs(
+        before=torch.randn(3, 4, 8, 8, generator=generator),
+        shapes=shares,
+        colours=torch.rand(3, 9, 8, 8, generator=generator).softmax(dim=1),
+        view=torch.arange(3).repeat_interleave(2),
+        after=torch.randn(edits, 4, 8, 8, generator=generator),
+        region=torch.rand(edits, 1, 8, 8, generator=generator).round(),
+        tokens=torch.randint(2, 20, (edits, PROMPT_TOKENS), generator=generator),
+    )
+
+
+def editor_loss(pairs: LatentPairs, **changes: float) -> EditorLoss:
+    """The loss with weights as small as they get, but for ``changes``."""
+    weights = {"solids_weight": 0.0, "region_weight": 0.0, "grounding_weight": 0.0, "unchanged": 0.0}
+    weights |= {"image_dropped": 0.0, **changes}
+    return EditorLoss(pairs, torch.ones(1, PROMPT_TOKENS, dtype=torch.long), 0.5, batch_size=5, **weights)
+
+
+class Recorder(torch.nn.Module):
+    """Predicts nothing and remembers what it was asked."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(()))
+
+    def forward(self, noisy, condition, timesteps, tokens):
+        self.asked = {"noisy": noisy, "condition": condition, "timesteps": timesteps, "tokens": tokens}
+        cells = noisy.shape[0], 1, *noisy.shape[-2:]
+        return (
+            self.weight * noisy,
+            self.weight * torch.zeros(noisy.shape[0], 15, 4, 4),
+            self.weight * torch.zeros(cells),
+        )
+
+
+def test_each_edit_meets_its_own_view_unscaled():
+    pairs, recorder = latent_pairs(), Recorder()
+    editor_loss(pairs)(recorder, torch.Generator().manual_seed(0))
+    for condition, tokens in zip(recorder.asked["condition"], recorder.asked["tokens"], strict=True):
+        (edit,) = [index for index in range(6) if torch.equal(pairs.tokens[index], tokens)]
+        assert torch.allclose(condition, pairs.before[pairs.view[edit]] / 0.5)
+
+
+def test_without_words_nothing_is_to_change_and_without_an_image_there_is_none():
+    pairs, recorder = latent_pairs(), Recorder()
+    editor_loss(pairs, unchanged=1.0)(recorder, torch.Generator().manual_seed(0))
+    assert (recorder.asked["tokens"] == 1).all()
+    assert recorder.asked["condition"].any()
+    editor_loss(pairs, image_dropped=1.0)(recorder, torch.Generator().manual_seed(0))
+    assert not recorder.asked["condition"].any()
+
+
+def test_every_picture_weighs_the_same_however_large_its_region_is():
+    pairs = latent_pairs()
+    losses = [
+        editor_loss(pairs, region_weight=weight)(Recorder(), torch.Generator().manual_seed(0)).item()
+        for weight in (0.0, 8.0)
+    ]
+    assert losses[0] == pytest.approx(losses[1], rel=0.2)
+    assert losses[0] != losses[1]
+
+
+def test_grounding_is_learnt_from_the_image_alone():
+    pairs, generator = latent_pairs(), torch.Generator
+    plain = editor_loss(pairs)(Recorder(), generator().manual_seed(0))
+    grounded = editor_loss(pairs, grounding_weight=1.0)(Recorder(), generator().manual_seed(0))
+    assert (grounded - plain).item() == pytest.approx(np.log(2) + _uniform_entropy(), rel=0.05)
+    dropped = editor_loss(pairs, image_dropped=1.0)(Recorder(), generator().manual_seed(0))
+    both = editor_loss(pairs, grounding_weight=1.0, image_dropped=1.0)(Recorder(), generator().manual_seed(0))
+    assert both == dropped
+
+
+def _uniform_entropy() -> float:
+    """Cross entropy of a guess among six shapes and nine colours."""
+    return float(np.log(6) + np.log(9))
+
+
+def test_the_text_reaches_the_finest_level():
+    """Of a U-Net without any attention there, by the scales of its residual blocks."""
+    torch.manual_seed(0)
+    networks = EditorNetworks((16, 32), 16, 20, latent_pairs()).eval()
+    asked = {}
+    networks.unet.down_blocks[0].register_forward_hook(lambda _, __, out: asked.update({len(asked): out[0]}))
+    pairs = latent_pairs()
+    for tokens in pairs.tokens[:2]:
+        networks(pairs.before[:1], pairs.before[:1], torch.tensor([900]), tokens[None])
+    assert not torch.allclose(asked[0], asked[1])
+
+
+def test_disturbed_latents_stay_near_and_some_stay_as_they_are():
+    latents = torch.zeros(4, 4, 8, 8)
+    disturbed = [disturb(latents, 0.5, torch.Generator().manual_seed(seed)) for seed in range(60)]
+    deviations = torch.stack([values.std() for values in disturbed])
+    assert 10 < (deviations == 0).sum() < 35
+    assert 0.05 < deviations[deviations > 0].mean() < 0.5
+
+
+def test_the_encoder_stays_as_it_is_while_the_decoder_learns(trained):
+    """Else the latents that the U-Net learned from would not be the shipped encoder's."""
+    work = trained.parent / "work"
+    whole = torch.load(work / "autoencoder.ckpt", weights_only=True)["averaged"]
+    shipped = load_file(trained / "vae/diffusion_pytorch_model.safetensors")
+    same = {name: torch.equal(value, whole[f"module.{name}"].half()) for name, value in shipped.items()}
+    assert all(kept for name, kept in same.items() if name.startswith(("encoder.", "quant_conv.")))
+    assert not all(kept for name, kept in same.items() if name.startswith("decoder."))
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory) -> Path:
     """What every stage together leaves behind after a few steps; its edits mean nothing."""
     folder = tmp_path_factory.mktemp("editor")
+    few = FitConfig(steps=3, batch_size=2)
     config = TrainingConfig(
         work_dir=folder / "work",
         output=folder / "instruct_pix2pix",
         num_worlds=2,
         size=32,
-        crop=32,
-        autoencoder=FitConfig(steps=3, batch_size=2),
-        editor=FitConfig(steps=3, batch_size=2),
-        grounding=FitConfig(steps=3, batch_size=2),
-        channels=(16, 32),
-        text_width=16,
+        autoencoder=AutoencoderConfig(fit=few, decoder_fit=few, crop=32),
+        editor=EditorTrainingConfig(fit=few, channels=(16, 32), text_width=16),
     )
     train_editor(config)
     return config.output
@@ -156,6 +317,20 @@ def test_this_package_loads_and_runs_the_trained_folder(trained):
 
 
 def test_latents_of_training_pictures_have_unit_variance(trained):
-    pairs = load_pairs(TrainingConfig(work_dir=trained.parent / "work", num_worlds=2, size=32))
-    latents = load_autoencoder(str(trained), "cpu").encode(pairs.before / 255)
+    pairs = load_pairs(trained.parent / "work/pairs", 2, 32, [], 0)
+    latents = load_autoencoder(str(trained), "cpu").encode(pairs.before.movedim(-1, 1) / 255)
     assert float(latents.std()) == pytest.approx(1, rel=0.02)
+
+
+def test_pairs_are_encoded_once(tmp_path, trained):
+    from diffusers import AutoencoderKL
+
+    autoencoder = AutoencoderKL.from_pretrained(trained, subfolder="vae")
+    pairs = load_pairs(trained.parent / "work/pairs", 2, 32, [], 0)
+    tokenizer = build_tokenizer(pairs.instructions, tmp_path / "tokenizer")
+    latents = encode_pairs(pairs, autoencoder, tokenizer, tmp_path / "latents.pt", "cpu")
+    assert latents.before.shape == (len(pairs.before), 4, 4, 4)
+    assert latents.shapes.sum(dim=1) == pytest.approx(1)
+    assert latents.region.mean() == pytest.approx(pairs.region.float().mean())
+    again = encode_pairs(pairs, None, tokenizer, tmp_path / "latents.pt", "cpu")
+    assert all(map(torch.equal, latents, again))

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from latenteditor.miniature.world import COLOURS, SHAPES, Solid, random_world
+from latenteditor.miniature.world import MATERIALS, SHAPES, Solid, random_world
 
 SEEDS = range(40)
 
@@ -51,6 +51,7 @@ def test_every_solid_stands_on_the_floor_around_its_position_and_about_as_wide_a
     assert low[2] == pytest.approx(0, abs=1e-9)
     np.testing.assert_allclose((low + high)[:2] / 2, (0.4, -0.2), atol=0.01)
     assert (high - low)[:2] == pytest.approx(0.6, rel=0.3)
+    assert high[2] == pytest.approx(Solid(shape, "blue", (0.0, 0.0), size=0.3, heading=0.0).height)
 
 
 def test_the_light_is_a_unit_vector_from_above():
@@ -60,11 +61,8 @@ def test_the_light_is_a_unit_vector_from_above():
         assert light[2] > 0.6
 
 
-def test_recolouring_changes_the_named_solids_colours_and_nothing_else():
-    world = random_world(1, num_solids=3)
-    new = next(colour for colour in COLOURS if colour not in {solid.colour for solid in world.solids})
-    recoloured = world.recoloured({1: new})
-    assert recoloured.solids[1].colour == new
-    assert recoloured.recoloured({1: world.solids[1].colour}) == world
-    assert recoloured.solids[::2] == world.solids[::2]
-    assert world.recoloured({}) == world
+def test_solids_are_of_every_material_and_most_are_matte():
+    materials = [solid.material for seed in SEEDS for solid in random_world(seed).solids]
+    assert set(materials) == set(MATERIALS)
+    assert 0.4 < materials.count("matte") / len(materials) < 0.8
+    assert Solid("cone", "red", (0.0, 0.0), size=0.3, heading=0.0).material == "matte"

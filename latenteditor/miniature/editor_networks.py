@@ -1,0 +1,172 @@
+"""The built-in editor's U-Net and text encoder, and what they learn from a batch of pairs."""
+
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Int
+from torch import Tensor, nn
+
+from latenteditor.miniature.training_data import PROMPT_TOKENS, LatentPairs
+
+if TYPE_CHECKING:
+    from diffusers import DDIMScheduler
+
+
+class EditorNetworks(nn.Module):
+    """The U-Net and the text encoder, which learn together, and two layers that help them and are not saved."""
+
+    def __init__(self, channels: tuple[int, ...], text_width: int, vocabulary: int, pairs: LatentPairs) -> None:
+        """Random weights from the present seed of torch.
+
+        The text reaches the U-Net in two ways: by cross-attention below the finest level, where attention would
+        double the cost of a step, and, pooled, through the scales and shifts of every residual block.
+        """
+        super().__init__()
+        from diffusers import UNet2DConditionModel
+        from transformers import CLIPTextConfig, CLIPTextModel
+
+        latent_channels, rows = pairs.before.shape[1:3]
+        deeper = len(channels) - 1
+        self.unet = UNet2DConditionModel(
+            sample_size=rows,
+            in_channels=2 * latent_channels,
+            out_channels=latent_channels,
+            block_out_channels=channels,
+            layers_per_block=1,
+            down_block_types=("DownBlock2D", *["CrossAttnDownBlock2D"] * deeper),
+            up_block_types=(*["CrossAttnUpBlock2D"] * deeper, "UpBlock2D"),
+            cross_attention_dim=text_width,
+            attention_head_dim=4,
+            norm_num_groups=16,
+            addition_embed_type="text",
+            addition_embed_type_num_heads=4,
+            resnet_time_scale_shift="scale_shift",
+        )
+        self.text_encoder = CLIPTextModel(
+            CLIPTextConfig(
+                vocab_size=vocabulary,
+                hidden_size=text_width,
+                intermediate_size=2 * text_width,
+                num_hidden_layers=2,
+                num_attention_heads=4,
+                max_position_embeddings=PROMPT_TOKENS,
+                projection_dim=text_width,
+                bos_token_id=0,
+                eos_token_id=1,
+                pad_token_id=1,
+            )
+        )
+        self.classify = nn.Conv2d(channels[-2], pairs.shapes.shape[1] + pairs.colours.shape[1], 1)
+        self.locate = nn.Conv2d(channels[0], 1, 1)
+        # What a cell shows must be known where the coarser half of the way up begins, before it attends to the text.
+        self._features: dict[str, Tensor] = {}
+        self.unet.up_blocks[1].resnets[0].register_forward_hook(lambda _, __, out: self._features.update(coarse=out))
+        self.unet.conv_act.register_forward_hook(lambda _, __, out: self._features.update(fine=out))
+
+    def forward(
+        self, noisy: Tensor, condition: Tensor, timesteps: Tensor, tokens: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The U-Net's prediction; what the coarse cells show; which fine cells the instruction means.
+
+        The last two are logits.
+        """
+        text = self.text_encoder(tokens).last_hidden_state
+        prediction = self.unet(torch.cat([noisy, condition], dim=1), timesteps, text).sample
+        return prediction, self.classify(self._features.pop("coarse")), self.locate(self._features.pop("fine"))
+
+
+def noise_scheduler() -> "DDIMScheduler":
+    """Stable Diffusion's schedule, with velocity as what is predicted.
+
+    A velocity stays well conditioned where a picture is nearly all noise, and there colour is decided.
+    """
+    from diffusers import DDIMScheduler
+
+    return DDIMScheduler(
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        clip_sample=False,
+        set_alpha_to_one=False,
+        steps_offset=1,
+        prediction_type="v_prediction",
+    )
+
+
+class EditorLoss:
+    """The weighted denoising loss of one batch of pairs, and how well the instruction is grounded in the view."""
+
+    def __init__(
+        self,
+        pairs: LatentPairs,
+        empty: Int[Tensor, "1 tokens"],
+        scale: float,
+        *,
+        batch_size: int,
+        solids_weight: float,
+        region_weight: float,
+        grounding_weight: float,
+        unchanged: float,
+        image_dropped: float,
+    ) -> None:
+        """``empty`` is the empty instruction, ``scale`` the autoencoder's; see ``EditorTrainingConfig``."""
+        self.pairs, self.empty, self.scale, self.batch_size = pairs, empty, scale, batch_size
+        self.solids_weight, self.region_weight, self.grounding_weight = solids_weight, region_weight, grounding_weight
+        self.unchanged, self.image_dropped = unchanged, image_dropped
+        self.scheduler = noise_scheduler()
+
+    def __call__(self, networks: nn.Module, generator: torch.Generator) -> Tensor:
+        """The loss of the batch that the generator draws."""
+        pairs, device = self.pairs, next(networks.parameters()).device
+        edit = torch.randint(len(pairs.after), (self.batch_size,), generator=generator)
+        view = pairs.view[edit]
+        unchanged, image_dropped, text_dropped = self._drops(generator)
+        timesteps = self._timesteps(generator)
+        noise = torch.randn(pairs.after[edit].shape, generator=generator)
+
+        before, shapes, colours = pairs.before[view], pairs.shapes[view], pairs.colours[view]
+        tokens = torch.where((unchanged | text_dropped)[:, None], self.empty, pairs.tokens[edit])
+        clean = torch.where(_over_cells(unchanged), before, pairs.after[edit])
+        region = torch.where(_over_cells(unchanged), 0.0, pairs.region[edit])
+        condition = torch.where(_over_cells(image_dropped), 0.0, before / self.scale)
+        weight = 1 + self.solids_weight * (1 - shapes[:, :1]) + self.region_weight * region
+        weight = weight / weight.mean(dim=(1, 2, 3), keepdim=True)
+        noisy = self.scheduler.add_noise(clean, noise, timesteps)
+        target = self.scheduler.get_velocity(clean, noise, timesteps)
+
+        inputs = (noisy, condition, timesteps, tokens)
+        prediction, classes, located = networks(*(value.to(device) for value in inputs))
+        loss = (weight.to(device) * (prediction.float() - target.to(device)) ** 2).mean()
+        seen = _over_cells(~image_dropped).float()
+        grounding = (weight * seen).to(device) * F.binary_cross_entropy_with_logits(
+            located.float(), region.to(device), reduction="none"
+        )
+        return loss + self.grounding_weight * (grounding.mean() + self._classification(classes, shapes, colours, seen))
+
+    def _classification(self, classes: Tensor, shapes: Tensor, colours: Tensor, seen: Tensor) -> Tensor:
+        """Cross entropy of what the coarse cells show, over the views with solids whose image was not left out."""
+        size, device = classes.shape[-2:], classes.device
+        shapes, colours = (F.adaptive_avg_pool2d(shares, size).to(device) for shares in (shapes, colours))
+        solids = 1 - shapes[:, :1]
+        weight = (1 + self.solids_weight * solids) * (solids.sum(dim=(1, 2, 3), keepdim=True) > 0) * seen.to(device)
+        shape_logits, colour_logits = classes.float().split([shapes.shape[1], colours.shape[1]], dim=1)
+        terms = shapes * shape_logits.log_softmax(dim=1), colours * colour_logits.log_softmax(dim=1)
+        return -(weight * torch.cat(terms, dim=1).sum(dim=1, keepdim=True)).mean()
+
+    def _timesteps(self, generator: torch.Generator) -> Int[Tensor, " batch"]:
+        """Mostly noisy ones: one minus a square."""
+        late = 1 - torch.rand(self.batch_size, generator=generator) ** 2
+        return (late * (self.scheduler.config["num_train_timesteps"] - 1)).round().long()
+
+    def _drops(self, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """Per picture of a batch: whether nothing is to change, the image is left out, the text is left out."""
+        draw = torch.rand(self.batch_size, generator=generator)
+        image_dropped = draw < self.image_dropped
+        unchanged = ~image_dropped & (draw < self.image_dropped + self.unchanged)
+        return unchanged, image_dropped, draw < self.image_dropped / 2
+
+
+def _over_cells(flags: Bool[Tensor, " batch"]) -> Bool[Tensor, "batch 1 1 1"]:
+    """Flags of a batch, broadcast over channels and both sides."""
+    return flags[:, None, None, None]

@@ -1,0 +1,179 @@
+"""What the built-in editor learns from: pairs of views on disk, and the same as latents and tokens."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from latenteditor.miniature.pairs import Edit, View, photograph_pairs, world_pairs, write_pairs
+from latenteditor.miniature.world import COLOURS, SHAPES
+
+if TYPE_CHECKING:
+    from diffusers import AutoencoderKL
+    from transformers import CLIPTokenizer
+
+BATCHES_PER_FILE = 100
+PROMPT_TOKENS = 32
+"""Longest prompt, in tokens, start and end included."""
+
+
+class Pairs(NamedTuple):
+    """Views, and edits of them; an edit's view is found by its index."""
+
+    before: UInt8[Tensor, "views size size 3"]
+    shapes: UInt8[Tensor, "views size size"]
+    """Per pixel 0 or a solid's shape counted from 1."""
+    colours: UInt8[Tensor, "views size size"]
+    """Per pixel 0 or a solid's colour counted from 1."""
+    view: Int[Tensor, " edits"]
+    after: UInt8[Tensor, "edits size size 3"]
+    region: UInt8[Tensor, "edits size size"]
+    """1 where an edit changes its view."""
+    instructions: list[str]
+
+
+class LatentPairs(NamedTuple):
+    """Views and edits as the U-Net meets them."""
+
+    before: Float[Tensor, "views channels rows columns"]
+    """Scaled latents."""
+    shapes: Float[Tensor, "views shapes rows columns"]
+    """The share of each cell that shows nothing, and each shape."""
+    colours: Float[Tensor, "views colours rows columns"]
+    """The share of each cell that shows nothing, and each colour."""
+    view: Int[Tensor, " edits"]
+    after: Float[Tensor, "edits channels rows columns"]
+    """Scaled latents."""
+    region: Float[Tensor, "edits 1 rows columns"]
+    """The share of each cell that an edit changes."""
+    tokens: Int[Tensor, "edits tokens"]
+
+
+def load_pairs(
+    folder: Path, num_worlds: int, size: int, photographs: list[np.ndarray], num_photograph_batches: int
+) -> Pairs:
+    """Makes the pairs that are not on disk yet and reads all of them.
+
+    Args:
+        folder: Keeps the files.
+        num_worlds: The worlds from seed 0 on.
+        size: Pixels of either side of a view.
+        photographs: To cut views from.
+        num_photograph_batches: How often a few views are cut from photographs.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    sources: list[tuple[str, int, Callable[[int], tuple[list[View], list[Edit]]]]] = [
+        ("worlds", num_worlds, lambda seed: world_pairs(seed, size)),
+        ("photographs", num_photograph_batches, lambda seed: photograph_pairs(photographs, seed, size)),
+    ]
+    files = [
+        _make_file(folder / f"{name}_{size}px_{first:06d}-{min(first + BATCHES_PER_FILE, count):06d}.npz", first, make)
+        for name, count, make in sources
+        for first in tqdm(range(0, count, BATCHES_PER_FILE), desc=name, unit="file")
+    ]
+    contents = [dict(np.load(file)) for file in files]
+    offsets = np.cumsum([0, *(len(content["before"]) for content in contents)])
+    for content, offset in zip(contents, offsets, strict=False):
+        content["view"] = content["view"] + offset
+
+    def joined(name: str) -> Tensor:
+        return torch.from_numpy(np.concatenate([content.pop(name) for content in contents]))
+
+    instructions = [str(words) for content in contents for words in content.pop("instruction")]
+    return Pairs(
+        before=joined("before"),
+        shapes=joined("shapes"),
+        colours=joined("colours"),
+        view=joined("view"),
+        after=joined("after"),
+        region=joined("region").to(torch.uint8),
+        instructions=instructions,
+    )
+
+
+def _make_file(file: Path, first: int, make: Callable[[int], tuple[list[View], list[Edit]]]) -> Path:
+    """Writes a file of pairs if it is not there; its name ends in its first and its last seed."""
+    if not file.exists():
+        last = int(file.stem.rpartition("-")[2])
+        partial = file.with_name(f"partial_{file.name}")
+        write_pairs(partial, [make(seed) for seed in range(first, last)])
+        partial.rename(file)
+    return file
+
+
+def build_tokenizer(instructions: list[str], folder: Path) -> "CLIPTokenizer":
+    """A CLIP tokenizer whose merges come from the instructions: their words are whole, others are spelled."""
+    from tokenizers import pre_tokenizers
+    from transformers import CLIPTokenizer
+
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    characters = [*letters, *(letter + "</w>" for letter in letters)]
+    special = ["<|startoftext|>", "<|endoftext|>"]
+    speller = CLIPTokenizer(vocab={token: index for index, token in enumerate(special + characters)}, merges=[])
+    trained = speller.train_new_from_iterator(instructions, vocab_size=2000, initial_alphabet=letters)
+    merges = json.loads(trained.backend_tokenizer.to_str())["model"]["merges"]
+    tokens = dict.fromkeys(special + characters + ["".join(merge) for merge in merges])
+    vocab = {token: index for index, token in enumerate(tokens)}
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "vocab.json").write_text(json.dumps(vocab, ensure_ascii=False))
+    rows = "\n".join(" ".join(merge) for merge in merges)
+    (folder / "merges.txt").write_text(f"#version: 0.2\n{rows}\n")
+    pairs = [tuple(merge) for merge in merges]
+    return CLIPTokenizer(vocab=vocab, merges=pairs, model_max_length=PROMPT_TOKENS)
+
+
+def tokenize(tokenizer: "CLIPTokenizer", texts: list[str]) -> Int[Tensor, "texts tokens"]:
+    """Token ids, padded to the longest prompt allowed."""
+    return tokenizer(texts, padding="max_length", max_length=PROMPT_TOKENS, return_tensors="pt").input_ids
+
+
+@torch.no_grad()
+def encode_pairs(
+    pairs: Pairs, autoencoder: "AutoencoderKL", tokenizer: "CLIPTokenizer", file: Path, device: str
+) -> LatentPairs:
+    """Everything the U-Net learns from, encoded once and kept in a file."""
+    if file.exists():
+        return LatentPairs(**torch.load(file, weights_only=True))
+
+    def encode(images: Tensor) -> Tensor:
+        latents = [
+            autoencoder.encode(to_network(chunk).to(device)).latent_dist.mean.cpu()
+            for chunk in tqdm(images.split(64), desc="latents", mininterval=5)
+        ]
+        return torch.cat(latents) * autoencoder.config["scaling_factor"]
+
+    before = encode(pairs.before)
+    latents = LatentPairs(
+        before=before,
+        shapes=_shares(pairs.shapes, len(SHAPES) + 1, before.shape[-2:]),
+        colours=_shares(pairs.colours, len(COLOURS) + 1, before.shape[-2:]),
+        view=pairs.view,
+        after=encode(pairs.after),
+        region=_shares(pairs.region, 2, before.shape[-2:])[:, 1:],
+        tokens=tokenize(tokenizer, pairs.instructions),
+    )
+    torch.save(latents._asdict(), file)
+    return latents
+
+
+def to_network(images: UInt8[Tensor, "images height width 3"]) -> Float[Tensor, "images 3 height width"]:
+    """Pictures in the range and the order that an autoencoder takes."""
+    return images.movedim(-1, 1) / 127.5 - 1
+
+
+def _shares(
+    classes: UInt8[Tensor, "views height width"], count: int, cells: torch.Size
+) -> Float[Tensor, "views count rows columns"]:
+    """How much of each latent cell belongs to each class."""
+    chunks = [
+        F.adaptive_avg_pool2d(F.one_hot(chunk.long(), count).movedim(-1, 1).float(), list(cells))
+        for chunk in classes.split(256)
+    ]
+    return torch.cat(chunks)
