@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from latenteditor.miniature.pairs import random_crop
 from latenteditor.miniature.training_data import Pairs, to_network
 
 if TYPE_CHECKING:
-    from diffusers import AutoencoderKL
+    from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 
 
 @dataclass
@@ -75,22 +75,24 @@ def fit_autoencoder(
     config: AutoencoderConfig, images: TrainingImages, checkpoint: Path, device: str
 ) -> "AutoencoderKL":
     """The autoencoder, its scaling factor measured so that scaled latents have unit variance."""
-    from diffusers import AutoencoderKL
+    from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 
     torch.manual_seed(config.fit.seed)
     levels = len(config.channels)
-    network = AutoencoderKL(
-        down_block_types=("DownEncoderBlock2D",) * levels,
-        up_block_types=("UpDecoderBlock2D",) * levels,
-        block_out_channels=config.channels,
-        layers_per_block=1,
-        latent_channels=config.latent_channels,
-        norm_num_groups=1,
-        sample_size=images.pairs.before.shape[1],
-        mid_block_add_attention=False,
-    ).to(device)
+    settings: dict[str, Any] = {
+        "down_block_types": ("DownEncoderBlock2D",) * levels,
+        "up_block_types": ("UpDecoderBlock2D",) * levels,
+        "block_out_channels": config.channels,
+        "layers_per_block": 1,
+        "latent_channels": config.latent_channels,
+        "norm_num_groups": 1,
+        "sample_size": images.pairs.before.shape[1],
+        "mid_block_add_attention": False,
+    }
+    network: Any = AutoencoderKL(**settings)
+    network.to(device)
 
-    def loss(network: nn.Module, generator: torch.Generator) -> Tensor:
+    def loss(network: Any, generator: torch.Generator) -> Tensor:
         target = images.draw(generator, config.fit.batch_size).to(device)
         posterior = network.encode(target).latent_dist
         noise = torch.randn(posterior.mean.shape, generator=generator).to(target)
@@ -110,14 +112,12 @@ def fit_autoencoder(
     return network
 
 
-def fit_decoder(
-    network: "AutoencoderKL", config: AutoencoderConfig, images: TrainingImages, checkpoint: Path, device: str
-) -> None:
+def fit_decoder(network: Any, config: AutoencoderConfig, images: TrainingImages, checkpoint: Path, device: str) -> None:
     """Teaches the decoder to see through disturbed latents; the encoder, and so all latents, stay as they are."""
     trained = nn.ModuleDict({"post_quant_conv": network.post_quant_conv, "decoder": network.decoder}).train()
     deviation = 1 / network.config["scaling_factor"]
 
-    def loss(trained: nn.Module, generator: torch.Generator) -> Tensor:
+    def loss(trained: Any, generator: torch.Generator) -> Tensor:
         target = images.draw(generator, config.decoder_fit.batch_size).to(device)
         with torch.no_grad():
             latents = network.encode(target).latent_dist.mean.float()

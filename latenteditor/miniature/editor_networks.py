@@ -1,6 +1,6 @@
 """The built-in editor's U-Net and text encoder, and what they learn from a batch of pairs."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from latenteditor.miniature.training_data import PROMPT_TOKENS, LatentPairs
 
 if TYPE_CHECKING:
-    from diffusers import DDIMScheduler
+    from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 
 
 class EditorNetworks(nn.Module):
@@ -23,12 +23,12 @@ class EditorNetworks(nn.Module):
         double the cost of a step, and, pooled, through the scales and shifts of every residual block.
         """
         super().__init__()
-        from diffusers import UNet2DConditionModel
+        from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
         from transformers import CLIPTextConfig, CLIPTextModel
 
         latent_channels, rows = pairs.before.shape[1:3]
         deeper = len(channels) - 1
-        self.unet = UNet2DConditionModel(
+        self.unet: Any = UNet2DConditionModel(
             sample_size=rows,
             in_channels=2 * latent_channels,
             out_channels=latent_channels,
@@ -43,7 +43,7 @@ class EditorNetworks(nn.Module):
             addition_embed_type_num_heads=4,
             resnet_time_scale_shift="scale_shift",
         )
-        self.text_encoder = CLIPTextModel(
+        self.text_encoder: Any = CLIPTextModel(
             CLIPTextConfig(
                 vocab_size=vocabulary,
                 hidden_size=text_width,
@@ -81,7 +81,7 @@ def noise_scheduler() -> "DDIMScheduler":
 
     A velocity stays well conditioned where a picture is nearly all noise, and there colour is decided.
     """
-    from diffusers import DDIMScheduler
+    from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 
     return DDIMScheduler(
         beta_start=0.00085,
@@ -114,7 +114,7 @@ class EditorLoss:
         self.pairs, self.empty, self.scale, self.batch_size = pairs, empty, scale, batch_size
         self.solids_weight, self.region_weight, self.grounding_weight = solids_weight, region_weight, grounding_weight
         self.unchanged, self.image_dropped = unchanged, image_dropped
-        self.scheduler = noise_scheduler()
+        self.scheduler: Any = noise_scheduler()
 
     def __call__(self, networks: nn.Module, generator: torch.Generator) -> Tensor:
         """The loss of the batch that the generator draws."""
@@ -146,8 +146,8 @@ class EditorLoss:
 
     def _classification(self, classes: Tensor, shapes: Tensor, colours: Tensor, seen: Tensor) -> Tensor:
         """Cross entropy of what the coarse cells show, over the views with solids whose image was not left out."""
-        size, device = classes.shape[-2:], classes.device
-        shapes, colours = (F.adaptive_avg_pool2d(shares, size).to(device) for shares in (shapes, colours))
+        (rows, columns), device = classes.shape[-2:], classes.device
+        shapes, colours = (F.adaptive_avg_pool2d(shares, (rows, columns)).to(device) for shares in (shapes, colours))
         solids = 1 - shapes[:, :1]
         weight = (1 + self.solids_weight * solids) * (solids.sum(dim=(1, 2, 3), keepdim=True) > 0) * seen.to(device)
         shape_logits, colour_logits = classes.float().split([shapes.shape[1], colours.shape[1]], dim=1)

@@ -5,7 +5,7 @@ The result is a ``StableDiffusionInstructPix2PixPipeline`` folder, small, but th
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -28,7 +28,7 @@ from latenteditor.miniature.training_data import (
 )
 
 if TYPE_CHECKING:
-    from diffusers import AutoencoderKL
+    from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
     from transformers import CLIPTokenizer
 
 
@@ -108,8 +108,8 @@ def fit_editor(config: TrainingConfig, pairs: LatentPairs, tokenizer: "CLIPToken
     """U-Net and text encoder, by denoising the edited view given the unedited one and the instruction."""
     ours = config.editor
     torch.manual_seed(ours.fit.seed)
-    networks = EditorNetworks(ours.channels, ours.text_width, len(tokenizer), pairs)
-    networks = networks.to(config.device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    networks: Any = EditorNetworks(ours.channels, ours.text_width, len(tokenizer), pairs)
+    networks = networks.to(config.device, memory_format=torch.channels_last)
     loss = EditorLoss(
         pairs,
         tokenize(tokenizer, [""]),
@@ -121,21 +121,25 @@ def fit_editor(config: TrainingConfig, pairs: LatentPairs, tokenizer: "CLIPToken
         unchanged=ours.unchanged,
         image_dropped=ours.image_dropped,
     )
-    return fit(networks, loss, ours.fit, config.work_dir / "editor.ckpt", "editor")
+    fitted: Any = fit(networks, loss, ours.fit, config.work_dir / "editor.ckpt", "editor")
+    return fitted
 
 
 def save_pipeline(
     folder: Path, autoencoder: "AutoencoderKL", tokenizer: "CLIPTokenizer", networks: EditorNetworks
 ) -> None:
     """Writes the folder that diffusers and this package load."""
-    from diffusers import StableDiffusionInstructPix2PixPipeline
+    from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion_instruct_pix2pix import (
+        StableDiffusionInstructPix2PixPipeline,
+    )
 
+    scheduler: Any = noise_scheduler()
     pipeline = StableDiffusionInstructPix2PixPipeline(
         vae=autoencoder,
         text_encoder=networks.text_encoder,
         tokenizer=tokenizer,
         unet=networks.unet,
-        scheduler=noise_scheduler(),
+        scheduler=scheduler,
         safety_checker=None,  # pyright: ignore[reportArgumentType]
         feature_extractor=None,  # pyright: ignore[reportArgumentType]
         requires_safety_checker=False,

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from latenteditor.miniature.pairs import Edit, View, photograph_pairs, world_pai
 from latenteditor.miniature.world import COLOURS, SHAPES
 
 if TYPE_CHECKING:
-    from diffusers import AutoencoderKL
+    from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
     from transformers import CLIPTokenizer
 
 BATCHES_PER_FILE = 100
@@ -125,7 +125,7 @@ def build_tokenizer(instructions: list[str], folder: Path) -> "CLIPTokenizer":
     (folder / "vocab.json").write_text(json.dumps(vocab, ensure_ascii=False))
     rows = "\n".join(" ".join(merge) for merge in merges)
     (folder / "merges.txt").write_text(f"#version: 0.2\n{rows}\n")
-    pairs = [tuple(merge) for merge in merges]
+    pairs: Any = [tuple(merge) for merge in merges]
     return CLIPTokenizer(vocab=vocab, merges=pairs, model_max_length=PROMPT_TOKENS)
 
 
@@ -142,12 +142,14 @@ def encode_pairs(
     if file.exists():
         return LatentPairs(**torch.load(file, weights_only=True))
 
+    network: Any = autoencoder
+
     def encode(images: Tensor) -> Tensor:
         latents = [
-            autoencoder.encode(to_network(chunk).to(device)).latent_dist.mean.cpu()
+            network.encode(to_network(chunk).to(device)).latent_dist.mean.cpu()
             for chunk in tqdm(images.split(64), desc="latents", mininterval=5)
         ]
-        return torch.cat(latents) * autoencoder.config["scaling_factor"]
+        return torch.cat(latents) * network.config["scaling_factor"]
 
     before = encode(pairs.before)
     latents = LatentPairs(
@@ -173,7 +175,7 @@ def _shares(
 ) -> Float[Tensor, "views count rows columns"]:
     """How much of each latent cell belongs to each class."""
     chunks = [
-        F.adaptive_avg_pool2d(F.one_hot(chunk.long(), count).movedim(-1, 1).float(), list(cells))
+        F.adaptive_avg_pool2d(F.one_hot(chunk.long(), count).movedim(-1, 1).float(), (cells[0], cells[1]))
         for chunk in classes.split(256)
     ]
     return torch.cat(chunks)
