@@ -9,6 +9,7 @@ What happens in which order, and in which file:
 5. ``editing/dataset_update.py`` replaces the view in the training set while the scene goes on training.
 6. The decoder is used to look: the viewer, ``ns-render``, ``ns-eval``.
 
+``nerf/in2n.py`` is the baseline, Instruct-NeRF2NeRF: the same loop on images, with ``editing/pixel_editor.py``.
 ``miniature/`` is a built-in world with known answers and a small InstructPix2Pix trained on it.
 """
 

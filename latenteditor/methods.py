@@ -4,15 +4,21 @@ Nerfstudio imports this file in every one of its commands, whatever the method. 
 library, and nothing in it can raise.
 """
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from nerfstudio.configs.base_config import ViewerConfig
 from nerfstudio.data.dataparsers.nerfstudio_dataparser import NerfstudioDataParserConfig
+from nerfstudio.engine.optimizers import AdamOptimizerConfig
 from nerfstudio.engine.schedulers import ExponentialDecaySchedulerConfig
+from nerfstudio.pipelines.base_pipeline import VanillaPipelineConfig
 from nerfstudio.plugins.types import MethodSpecification
 
 from latenteditor.editing.editor import EditConfig
 from latenteditor.nerf.datamanager import LatentDataManagerConfig
+from latenteditor.nerf.image_datamanager import ImageDataManagerConfig
+from latenteditor.nerf.in2n import In2nModelConfig, In2nPipelineConfig
 from latenteditor.nerf.latent_nerfacto import FusedAdamOptimizerConfig, LatentNerfactoPipelineConfig
 from latenteditor.nerf.latenteditor import LatentEditorPipelineConfig
 from latenteditor.nerf.trainer import EditTrainerConfig
@@ -56,7 +62,7 @@ def _data() -> LatentDataManagerConfig:
     return LatentDataManagerConfig(dataparser=NerfstudioDataParserConfig())
 
 
-def _trainer(method_name: str, pipeline: LatentNerfactoPipelineConfig, max_num_iterations: int) -> EditTrainerConfig:
+def _trainer(method_name: str, pipeline: VanillaPipelineConfig, max_num_iterations: int) -> EditTrainerConfig:
     """What all methods share: where they report, how often they save and evaluate."""
     return EditTrainerConfig(
         method_name=method_name,
@@ -79,6 +85,37 @@ def _editing(method_name: str, description: str, autoencoder: str, half_precisio
         datamanager=_data(), autoencoder=autoencoder, edit=EditConfig(half_precision=half_precision)
     )
     return MethodSpecification(_trainer(method_name, pipeline, max_num_iterations=6000), description)
+
+
+def _in2n(
+    method_name: str, description: str, max_num_iterations: int, half_precision: bool, lpips: bool = True
+) -> MethodSpecification:
+    """A baseline, with every number of Instruct-NeRF2NeRF's own three methods (its commit 2c0d385)."""
+    field = {
+        "optimizer": AdamOptimizerConfig(lr=1e-2, eps=1e-15),
+        "scheduler": ExponentialDecaySchedulerConfig(lr_final=1e-4, max_steps=200000),
+    }
+    camera = {
+        "optimizer": AdamOptimizerConfig(lr=6e-4, eps=1e-8, weight_decay=1e-2),
+        "scheduler": ExponentialDecaySchedulerConfig(lr_final=6e-6, max_steps=5000),
+    }
+    data = ImageDataManagerConfig(dataparser=NerfstudioDataParserConfig())
+    model = In2nModelConfig()
+    if not lpips:
+        # What LPIPS compares are patches, which take four times more rays.
+        data.patch_size, data.train_num_rays_per_batch, model.lpips_loss_mult = 1, 4096, 0.0
+    pipeline = In2nPipelineConfig(
+        datamanager=data, model=model, edit=EditConfig(mask="none", half_precision=half_precision)
+    )
+    trainer = replace(
+        _trainer(method_name, pipeline, max_num_iterations),
+        steps_per_save=250,
+        steps_per_eval_batch=1000,
+        steps_per_eval_image=100,
+        mixed_precision=True,
+        optimizers={"proposal_networks": field, "fields": dict(field), "camera_opt": camera},
+    )
+    return MethodSpecification(trainer, description)
 
 
 latent_nerfacto = MethodSpecification(
@@ -107,4 +144,24 @@ latenteditor_tiny = _editing(
     "LatentEditor with a half-precision U-Net and the tiny autoencoder TAESD: least memory, fastest to look at.",
     TINY_AUTOENCODER,
     half_precision=True,
+)
+
+in2n = _in2n(
+    "in2n",
+    "Instruct-NeRF2NeRF: edits a scene by an instruction, in pixels, with LPIPS and a full-precision U-Net.",
+    max_num_iterations=15000,
+    half_precision=False,
+)
+in2n_small = _in2n(
+    "in2n-small",
+    "Instruct-NeRF2NeRF with a half-precision U-Net and autoencoder.",
+    max_num_iterations=30000,
+    half_precision=True,
+)
+in2n_tiny = _in2n(
+    "in2n-tiny",
+    "Instruct-NeRF2NeRF with a half-precision U-Net and autoencoder, without LPIPS: least memory.",
+    max_num_iterations=30000,
+    half_precision=True,
+    lpips=False,
 )

@@ -29,16 +29,31 @@ def run_config(
         "max_num_iterations": max_num_iterations,
         "vis": "tensorboard",
         "machine.device_type": "cpu",
-        "pipeline.autoencoder": str(model),
         "pipeline.datamanager.image_size": SIZE,
         "pipeline.datamanager.train_num_rays_per_batch": 64,
         "pipeline.datamanager.eval_num_rays_per_batch": 64,
         "pipeline.model.num_levels": 2,
         "pipeline.model.max_res": 24,
         "pipeline.model.hidden_dim": 16,
-        "pipeline.model.adapter_width": 16,
-        "pipeline.model.adapter_heads": 2,
     }
+    if config.method_name.startswith("in2n"):
+        small |= {
+            "pipeline.datamanager.patch_size": 8,
+            "pipeline.model.lpips_loss_mult": 0.0,
+            "pipeline.model.implementation": "torch",
+            "pipeline.model.log2_hashmap_size": 10,
+            "pipeline.model.num_proposal_samples_per_ray": (12, 8),
+            "pipeline.model.num_nerf_samples_per_ray": 8,
+            "pipeline.model.proposal_net_args_list": [
+                {"hidden_dim": 8, "log2_hashmap_size": 8, "num_levels": 2, "max_res": 24, "use_linear": False}
+            ],
+        }
+    else:
+        small |= {
+            "pipeline.autoencoder": str(model),
+            "pipeline.model.adapter_width": 16,
+            "pipeline.model.adapter_heads": 2,
+        }
     if config.method_name != "latent-nerfacto":
         small |= {
             "pipeline.edit.prompt": PROMPT,
@@ -68,6 +83,12 @@ def edit(data: Path, model: Path, output: Path, steps: int, **options: Any) -> E
     """A run of latenteditor, which edits every second step from the fourth on."""
     options = {"pipeline.reconstruction_steps": 4} | options
     return run_config(methods.latenteditor, data, model, output, steps, **options)
+
+
+def in2n(data: Path, model: Path, output: Path, steps: int, **options: Any) -> EditTrainerConfig:
+    """A run of in2n without LPIPS, which edits every second step from the fourth on."""
+    options = {"pipeline.reconstruction_steps": 4} | options
+    return run_config(methods.in2n, data, model, output, steps, **options)
 
 
 def set_up(config: EditTrainerConfig) -> Trainer:

@@ -13,7 +13,15 @@ from nerfstudio.plugins.types import MethodSpecification
 
 from latenteditor import methods
 
-METHODS = ("latent-nerfacto", "latenteditor", "latenteditor-small", "latenteditor-tiny")
+METHODS = (
+    "latent-nerfacto",
+    "latenteditor",
+    "latenteditor-small",
+    "latenteditor-tiny",
+    "in2n",
+    "in2n-small",
+    "in2n-tiny",
+)
 NERFSTUDIO_ONLY = {"_target"}
 """Fields that are no options."""
 
@@ -60,7 +68,7 @@ def test_every_entry_point_loads_the_method_of_its_name():
     for name, specification in found.items():
         assert isinstance(specification, MethodSpecification)
         assert specification.config.method_name == name
-        assert specification.description.startswith("LatentEditor")
+        assert specification.description.startswith("Instruct-NeRF2NeRF" if "in2n" in name else "LatentEditor")
 
 
 def test_methods_of_one_file_share_nothing_that_can_change():
@@ -81,7 +89,10 @@ def test_the_walk_over_options_reaches_every_part():
         "LatentDataManagerConfig",
         "LatentNerfactoModelConfig",
         "LatentNerfactoPipelineConfig",
-        "LatentEditorPipelineConfig",
+        "EditingConfig",
+        "ImageDataManagerConfig",
+        "In2nModelConfig",
+        "In2nPipelineConfig",
     }
 
 

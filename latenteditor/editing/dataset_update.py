@@ -1,8 +1,9 @@
-"""How edits reach the scene: the iterative dataset update of Instruct-NeRF2NeRF, without a pixel in it.
+"""How edits reach the scene: the iterative dataset update of Instruct-NeRF2NeRF, in whatever a scene is made of.
 
 Before a training step in which views are due, each is rendered, edited and put back into the training set.
 The scene goes on training on edited and unedited views together, so each rendering already shows what earlier
-edits agreed on.
+edits agreed on. A view is latents where the scene is one of latents, and an image in [0, 1] where it is one of
+colors: nothing here can tell.
 """
 
 from collections.abc import Sequence
@@ -19,7 +20,7 @@ from latenteditor.editing.editor import Editor
 
 @runtime_checkable
 class EditableScene(Protocol):
-    """A scene in training: it can show its views as latents, and be given others to train on."""
+    """A scene in training: it can show its views, as latents or as images, and be given others to train on."""
 
     @property
     def num_views(self) -> int:
@@ -35,11 +36,11 @@ class EditableScene(Protocol):
         ...
 
     def render(self, view: int) -> Float[Tensor, "channels rows columns"]:
-        """What the scene shows now from the view's camera, after the adapter and in evaluation mode."""
+        """What the scene shows now from the view's camera, in evaluation mode."""
         ...
 
-    def replace(self, view: int, latents: Float[Tensor, "channels rows columns"]) -> None:
-        """Trains on these latents from now on."""
+    def replace(self, view: int, target: Float[Tensor, "channels rows columns"]) -> None:
+        """Trains the view towards this from now on."""
         ...
 
 
@@ -57,7 +58,7 @@ class EditedView(NamedTuple):
 
     view: int
     """Its index among the training views."""
-    latents: Float[Tensor, "channels rows columns"]
+    target: Float[Tensor, "channels rows columns"]
     """What the scene trains on from now on."""
     mask: Bool[Tensor, "1 rows columns"]
     """Where it was allowed to change."""
@@ -96,8 +97,8 @@ class IterativeDatasetUpdate:
         """Edits these views now. Views of one size share a batch."""
         started = perf_counter()
         edited = [view for batch in self._group_by_size(views) for view in self._edit_batch(batch)]
-        for view, latents, _, _ in edited:
-            self.scene.replace(view, latents)
+        for view, target, _, _ in edited:
+            self.scene.replace(view, target)
             self.edits_per_view[view] += 1
         self.seconds += perf_counter() - started
         return edited
@@ -139,8 +140,8 @@ class IterativeDatasetUpdate:
             )
         for view in self.edited_views:
             self.scene.replace(view, self.scene.original(view))
-        for view, latents in state["targets"].items():
-            self.scene.replace(view, latents.to(self.scene.original(view)))
+        for view, target in state["targets"].items():
+            self.scene.replace(view, target.to(self.scene.original(view)))
         self.schedule.load_state_dict(state["schedule"])
         self.edits_per_view = list(state["edits_per_view"])
         self.seconds = state["seconds"]

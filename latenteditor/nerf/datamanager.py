@@ -1,8 +1,9 @@
 """Every photograph once through the encoder: latents per view, and cameras and rays to go with them.
 
-The datasets stay what the host expects, photographs at full resolution. Beside them this data manager keeps,
-for each training view, the latent of the photograph (`originals`) and the latent the scene is trained towards
-(`targets`), which an edit may replace. Views are numbered as in the dataset, and may differ in size.
+The datasets stay what the host expects, photographs at full resolution. Beside them an editable data manager
+keeps, for each training view, what it was (`originals`) and what the scene is trained towards (`targets`), which
+an edit may replace: latents here, images in ``image_datamanager``. Views are numbered as in the dataset, and may
+differ in size.
 """
 
 import hashlib
@@ -80,39 +81,39 @@ class EncodedView(NamedTuple):
     """Mean color of the pixels of each latent cell."""
 
 
-class LatentViews:
-    """The latents of some views: what they were, and what the scene is trained towards."""
+class Views:
+    """Latents or images of some views: what they were, and what the scene is trained towards."""
 
-    def __init__(self, originals: Sequence[Float[Tensor, "channels _ _"]]) -> None:
-        """Starts with every target at its original."""
+    def __init__(self, originals: Sequence[Float[Tensor, "channels _ _"]], kind: str = "latents") -> None:
+        """Starts with every target at its original; `kind` is what error messages call them."""
         self.originals = list(originals)
+        self.kind = kind
         self.replaced: dict[int, Float[Tensor, "channels rows columns"]] = {}
         # All cells of all views, one after the other, whatever the size of a view: rays pick their targets
         # from here.
-        self._cells = torch.cat([latent.flatten(start_dim=1).T for latent in self.originals])
-        self._columns = torch.tensor([latent.shape[2] for latent in self.originals])
-        num_cells = torch.tensor([latent.shape[1] * latent.shape[2] for latent in self.originals])
+        self._cells = torch.cat([original.flatten(start_dim=1).T for original in self.originals])
+        self._columns = torch.tensor([original.shape[2] for original in self.originals])
+        num_cells = torch.tensor([original.shape[1] * original.shape[2] for original in self.originals])
         self._first_cell = num_cells.cumsum(0) - num_cells
 
     @property
     def targets(self) -> list[Float[Tensor, "channels _ _"]]:
-        """The latents that the scene is trained towards."""
+        """What the scene is trained towards."""
         return [self.replaced.get(index, original) for index, original in enumerate(self.originals)]
 
-    def replace(self, index: int, latents: Float[Tensor, "channels rows columns"]) -> None:
-        """Trains view `index` towards `latents` from now on.
+    def replace(self, index: int, target: Float[Tensor, "channels rows columns"]) -> None:
+        """Trains view `index` towards `target` from now on.
 
         Raises:
-            ValueError: If the latents do not have the view's shape.
+            ValueError: If the target does not have the view's shape.
         """
         original = self.originals[index]
-        if latents.shape != original.shape:
+        if target.shape != original.shape:
             raise ValueError(
-                f"View {index} holds latents of shape {tuple(original.shape)} and cannot be replaced by "
-                f"latents of "
-                f"shape {tuple(latents.shape)}."
+                f"View {index} holds {self.kind} of shape {tuple(original.shape)} and cannot be replaced by "
+                f"{self.kind} of shape {tuple(target.shape)}."
             )
-        self.replaced[index] = latents.detach().to(original).clone()
+        self.replaced[index] = target.detach().to(original).clone()
         self._write(index, self.replaced[index])
 
     def reset(self) -> None:
@@ -122,13 +123,13 @@ class LatentViews:
         self.replaced = {}
 
     def at(self, cells: Int[Tensor, "rays 3"]) -> Float[Tensor, "rays channels"]:
-        """Returns the target latents of cells given as (view, row, column)."""
+        """Returns the targets of cells given as (view, row, column)."""
         views, rows, columns = cells.cpu().unbind(dim=-1)
         return self._cells[(self._first_cell[views] + rows * self._columns[views] + columns).to(self._cells.device)]
 
-    def _write(self, index: int, latents: Tensor) -> None:
+    def _write(self, index: int, target: Tensor) -> None:
         first = int(self._first_cell[index])
-        self._cells[first : first + latents[0].numel()] = latents.flatten(start_dim=1).T
+        self._cells[first : first + target[0].numel()] = target.flatten(start_dim=1).T
 
 
 class CellSampler:
@@ -156,12 +157,13 @@ class CellSampler:
 
 
 class ResizedPhotographs(torch.utils.data.Dataset[dict[str, Any]]):
-    """A dataset's photographs and cameras at the size at which they are encoded."""
+    """A dataset's photographs and cameras at working size."""
 
-    def __init__(self, dataset: InputDataset, cameras: Cameras) -> None:
-        """Resizes each photograph of `dataset` to the size of its camera in `cameras`."""
+    def __init__(self, dataset: InputDataset, image_size: int | None, factor: int) -> None:
+        """Resizes each photograph, and its camera with it, to its `working_size`."""
+        sizes = [working_size(height, width, image_size, factor) for height, width in camera_sizes(dataset.cameras)]
         self._dataset = dataset
-        self.cameras = cameras
+        self.cameras = resize_cameras(dataset.cameras, sizes)
         self.parser_outputs: DataparserOutputs = dataset._dataparser_outputs
 
     def __len__(self) -> int:
@@ -188,7 +190,63 @@ class WholeView(NamedTuple):
     """The cells that no mask hides."""
 
 
-class LatentDataManager(VanillaDataManager[InputDataset]):
+class EditableDataManager(VanillaDataManager[InputDataset]):
+    """Keeps, beside the datasets, the originals and targets of the training views, as soon as training needs them."""
+
+    train_ray_generator: RayGenerator
+    """Its cameras are those of the training views at the size of their originals."""
+
+    def __init__(self, config: VanillaDataManagerConfig, *args: Any, **kwargs: Any) -> None:
+        """Reads the capture, but no view of it yet; the arguments are the host's."""
+        self.views: Views | None = None
+        self._eval_views: Views | None = None
+        super().__init__(config, *args, **kwargs)
+
+    def load_views(self) -> Views:
+        """Makes the originals of the training views, unless that was done before."""
+        raise NotImplementedError
+
+    @property
+    def originals(self) -> list[Float[Tensor, "channels _ _"]]:
+        """The training views as they were photographed; empty until `load_views` was called."""
+        # Not loaded on demand: the viewer reads every attribute of every module when it starts.
+        return [] if self.views is None else self.views.originals
+
+    @property
+    def targets(self) -> list[Float[Tensor, "channels _ _"]]:
+        """What the scene is trained towards; empty as `originals` is."""
+        return [] if self.views is None else self.views.targets
+
+    def replace_view(self, index: int, target: Float[Tensor, "channels rows columns"]) -> None:
+        """Trains the view of dataset index `index` towards `target` from now on."""
+        self.load_views().replace(index, target)
+
+    def reset_views(self) -> None:
+        """Trains every view towards its original again."""
+        self.load_views().reset()
+
+    def camera(self, index: int) -> Cameras:
+        """Returns the camera of training view `index` at the size of its original, as a batch of one."""
+        return self.train_ray_generator.cameras[index : index + 1]
+
+    def _serve_held_out(self, photographs: ResizedPhotographs) -> None:
+        """Lets the host evaluate on these photographs."""
+        served: Any = photographs
+        self.fixed_indices_eval_dataloader = FixedIndicesEvalDataloader(served, device=self.device)
+        self.eval_dataloader = RandIndicesEvalDataloader(served, device=self.device)
+
+    def _check_photographs(self, dataset: InputDataset) -> None:
+        missing = [path for path in dataset.image_filenames if not path.is_file()]
+        if missing:
+            raise ValueError(
+                f"{len(missing)} of {len(dataset)} photographs that {self.get_datapath()} lists do not exist "
+                f"({_some(missing)}): remove them from its transforms.json, or use the parser "
+                f"instant-ngp-data, "
+                f"which skips them."
+            )
+
+
+class LatentDataManager(EditableDataManager):
     """Serves rays through latent cells, and the views' originals and targets."""
 
     config: LatentDataManagerConfig
@@ -203,8 +261,6 @@ class LatentDataManager(VanillaDataManager[InputDataset]):
             **kwargs: What the host passes on.
         """
         self.autoencoder: Autoencoder | None = autoencoder
-        self.views: LatentViews | None = None
-        self._eval_views: LatentViews | None = None
         self._cache_dir: Path | None = config.latent_cache_dir
         self._statistics: ViewStatistics | None = None
         super().__init__(config, *args, **kwargs)
@@ -230,9 +286,7 @@ class LatentDataManager(VanillaDataManager[InputDataset]):
         self.eval_pixel_sampler = self._get_pixel_sampler(self.eval_dataset, self.config.eval_num_rays_per_batch)
         self.eval_ray_generator = RayGenerator(self.eval_cameras.to(self.device))
         self._eval_cells = CellSampler(self._valid_cells(self.eval_photographs, self.eval_cameras))
-        photographs: Any = self.eval_photographs
-        self.fixed_indices_eval_dataloader = FixedIndicesEvalDataloader(photographs, device=self.device)
-        self.eval_dataloader = RandIndicesEvalDataloader(photographs, device=self.device)
+        self._serve_held_out(self.eval_photographs)
 
     def get_training_callbacks(
         self, training_callback_attributes: TrainingCallbackAttributes
@@ -241,45 +295,22 @@ class LatentDataManager(VanillaDataManager[InputDataset]):
         trainer = training_callback_attributes.trainer
         if self._cache_dir is None and trainer is not None:
             self._cache_dir = Path(trainer.config.output_dir) / ".latents"
-        self.encode_views()
+        self.load_views()
         return super().get_training_callbacks(training_callback_attributes)
 
-    def encode_views(self) -> LatentViews:
+    def load_views(self) -> Views:
         """Encodes the training photographs, or reads them from the cache, unless that was done before."""
         if self.views is None:
             encoded = self._encode(self.train_photographs, self.train_dataset)
-            self.views = LatentViews([view.latents for view in encoded])
+            self.views = Views([view.latents for view in encoded])
             self._statistics = _statistics(encoded, self.train_photographs.cameras)
         return self.views
 
     def statistics(self) -> ViewStatistics:
         """What the model has to know of all training latents together."""
-        self.encode_views()
+        self.load_views()
         assert self._statistics is not None
         return self._statistics
-
-    @property
-    def originals(self) -> list[Float[Tensor, "channels _ _"]]:
-        """The scaled latents of the training photographs; empty until `encode_views` was called."""
-        # Not encoded on demand: the viewer reads every attribute of every module when it starts.
-        return [] if self.views is None else self.views.originals
-
-    @property
-    def targets(self) -> list[Float[Tensor, "channels _ _"]]:
-        """The scaled latents that the scene is trained towards; empty as `originals` is."""
-        return [] if self.views is None else self.views.targets
-
-    def replace_view(self, index: int, latents: Float[Tensor, "channels rows columns"]) -> None:
-        """Trains the view of dataset index `index` towards `latents` from now on."""
-        self.encode_views().replace(index, latents)
-
-    def reset_views(self) -> None:
-        """Trains every view towards the latents of its photograph again."""
-        self.encode_views().reset()
-
-    def camera(self, index: int) -> Cameras:
-        """Returns the camera of training view `index` at latent resolution, as a batch of one."""
-        return self.train_ray_generator.cameras[index : index + 1]
 
     def next_train(self, step: int) -> tuple[RayBundle, dict[str, Any]]:
         """Returns random rays and, once latents are encoded, their targets, and now and then a whole view."""
@@ -298,7 +329,7 @@ class LatentDataManager(VanillaDataManager[InputDataset]):
         self.eval_count += 1
         if self._eval_views is None:
             encoded = self._encode(self.eval_photographs, self.eval_dataset)
-            self._eval_views = LatentViews([view.latents for view in encoded])
+            self._eval_views = Views([view.latents for view in encoded])
         assert self.eval_pixel_sampler is not None
         cells = self._eval_cells.sample(self.eval_pixel_sampler.num_rays_per_batch)
         rays = self.eval_ray_generator(cells.to(self.device))
@@ -317,32 +348,18 @@ class LatentDataManager(VanillaDataManager[InputDataset]):
 
     def _at_working_size(self, dataset: InputDataset) -> tuple[ResizedPhotographs, Cameras]:
         factor = self._lent_autoencoder().factor
-        sizes = [
-            working_size(int(height), int(width), self.config.image_size, factor)
-            for height, width in zip(dataset.cameras.height, dataset.cameras.width, strict=True)
-        ]
-        photographs = ResizedPhotographs(dataset, resize_cameras(dataset.cameras, sizes))
-        latent_sizes = [(height // factor, width // factor) for height, width in sizes]
+        photographs = ResizedPhotographs(dataset, self.config.image_size, factor)
+        latent_sizes = [(height // factor, width // factor) for height, width in camera_sizes(photographs.cameras)]
         return photographs, resize_cameras(dataset.cameras, latent_sizes)
 
     def _valid_cells(self, photographs: ResizedPhotographs, cameras: Cameras) -> list[Bool[Tensor, "_ _"]]:
-        sizes = [(int(rows), int(columns)) for rows, columns in zip(cameras.height, cameras.width, strict=True)]
+        sizes = camera_sizes(cameras)
         outputs = photographs.parser_outputs
         if outputs.mask_filenames is None:
             return [torch.ones(size, dtype=torch.bool) for size in sizes]
         masks = (photographs[index]["mask"].permute(2, 0, 1)[:1].float() for index in range(len(photographs)))
         # A cell of which a single pixel is hidden holds latents of what is hidden.
         return [F.adaptive_avg_pool2d(mask, size)[0] == 1 for mask, size in zip(masks, sizes, strict=True)]
-
-    def _check_photographs(self, dataset: InputDataset) -> None:
-        missing = [path for path in dataset.image_filenames if not path.is_file()]
-        if missing:
-            raise ValueError(
-                f"{len(missing)} of {len(dataset)} photographs that {self.get_datapath()} lists do not exist "
-                f"({_some(missing)}): remove them from its transforms.json, or use the parser "
-                f"instant-ngp-data, "
-                f"which skips them."
-            )
 
     def _encode(self, photographs: ResizedPhotographs, dataset: InputDataset) -> list[EncodedView]:
         autoencoder = self._lent_autoencoder()
@@ -365,8 +382,13 @@ class LatentDataManager(VanillaDataManager[InputDataset]):
         return views
 
 
+def camera_sizes(cameras: Cameras) -> list[tuple[int, int]]:
+    """Returns the (height, width) of each camera's images."""
+    return [(int(height), int(width)) for height, width in zip(cameras.height, cameras.width, strict=True)]
+
+
 def working_size(height: int, width: int, image_size: int | None, factor: int) -> tuple[int, int]:
-    """Returns the (height, width) of a photograph when encoded: multiples of `factor`.
+    """Returns the (height, width) of a photograph at work: its long side `image_size`, both multiples of `factor`.
 
     Raises:
         ValueError: If the long side would be no cell long.

@@ -1,19 +1,20 @@
 """Data manager and model together, as the scene that the iterative dataset update edits."""
 
+from collections.abc import Callable
+
 from jaxtyping import Float
 from torch import Tensor
 
-from latenteditor.nerf.datamanager import LatentDataManager
-from latenteditor.nerf.latent_nerfacto import LatentNerfactoModel
+from latenteditor.nerf.datamanager import EditableDataManager
 
 
-class LatentScene:
-    """An ``EditableScene`` over a latent nerfacto in training."""
+class TrainingScene:
+    """An ``EditableScene`` over a data manager's training views and whatever renders them."""
 
-    def __init__(self, datamanager: LatentDataManager, model: LatentNerfactoModel) -> None:
-        """Reads and writes the data manager's training views."""
+    def __init__(self, datamanager: EditableDataManager, render: Callable[[int], Tensor]) -> None:
+        """Reads and writes the data manager's views; `render` shows one of them, of the shape of its original."""
         self.datamanager = datamanager
-        self.model = model
+        self._render = render
 
     @property
     def num_views(self) -> int:
@@ -21,17 +22,17 @@ class LatentScene:
         return len(self.datamanager.originals)
 
     def original(self, view: int) -> Float[Tensor, "channels rows columns"]:
-        """The latents of the photograph."""
+        """The photograph, or its latents."""
         return self.datamanager.originals[view]
 
     def target(self, view: int) -> Float[Tensor, "channels rows columns"]:
-        """The latents the scene is trained towards now."""
+        """What the view is trained towards now."""
         return self.datamanager.targets[view]
 
     def render(self, view: int) -> Float[Tensor, "channels rows columns"]:
-        """The adapted latents the scene shows now from the view's camera."""
-        return self.model.render_latents(self.datamanager.camera(view))
+        """What the scene shows now from the view's camera."""
+        return self._render(view)
 
-    def replace(self, view: int, latents: Float[Tensor, "channels rows columns"]) -> None:
-        """Trains on these latents from now on."""
-        self.datamanager.replace_view(view, latents)
+    def replace(self, view: int, target: Float[Tensor, "channels rows columns"]) -> None:
+        """Trains the view towards this from now on."""
+        self.datamanager.replace_view(view, target)

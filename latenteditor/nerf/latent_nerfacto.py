@@ -588,6 +588,15 @@ def _check_state(loaded: Mapping[str, Any], own: Mapping[str, Any], channels: in
             f"{channels}: "
             f"pass the autoencoder with which the scene was trained."
         )
+    require_same_sizes(loaded, own, step)
+
+
+def require_same_sizes(loaded: Mapping[str, Any], own: Mapping[str, Any], step: int) -> None:
+    """Refuses the state of a model that was built with other options.
+
+    Raises:
+        ValueError: If a tensor of `loaded` has another size in `own`.
+    """
     differing = [
         f"{name} ({_sizes(value)} instead of {_sizes(own[name])})"
         for name, value in loaded.items()

@@ -1,176 +1,39 @@
 """Editing: the latent pipeline, and an iterative dataset update that edits its views as it trains."""
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
-from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackAttributes, TrainingCallbackLocation
-from nerfstudio.utils import colormaps, writer
-from nerfstudio.utils.rich_utils import CONSOLE
 from torch import Tensor
-from torch.nn import functional
 
-from latenteditor.diffusion.instruct_pix2pix import load_instruct_pix2pix
-from latenteditor.editing.dataset_update import EditedView, IterativeDatasetUpdate
-from latenteditor.editing.delta_mask import normalise
-from latenteditor.editing.edit_schedule import EditSchedule, EditScheduleConfig
-from latenteditor.editing.editor import EditConfig, LatentEditor
-from latenteditor.nerf.editable_scene import LatentScene
+from latenteditor.editing.editor import LatentEditor
+from latenteditor.nerf.editable_scene import TrainingScene
+from latenteditor.nerf.editing_pipeline import EditingConfig, EditingPipeline, load_latent_editor
 from latenteditor.nerf.latent_nerfacto import LatentNerfactoPipeline, LatentNerfactoPipelineConfig
-
-EXTRA_STATE = "_extra_state"
 
 
 @dataclass
-class LatentEditorPipelineConfig(LatentNerfactoPipelineConfig):
+class LatentEditorPipelineConfig(LatentNerfactoPipelineConfig, EditingConfig):
     """A latent scene and the edit it goes through."""
 
     _target: type = field(default_factory=lambda: LatentEditorPipeline)
-    edit: EditConfig = field(default_factory=EditConfig)
-    """What to change, and how."""
-    schedule: EditScheduleConfig = field(default_factory=EditScheduleConfig)
-    """Which views are edited when."""
-    reconstruction_steps: int = 3000
-    """Steps that learn the scene before the first edit, where no run is loaded with --load-dir. As many as
-    latent-nerfacto trains."""
-    edits_per_picture: int = 10
-    """A view edit with its mask goes to tensorboard (or wandb) every this many view edits. Our choice."""
 
 
-class LatentEditorPipeline(LatentNerfactoPipeline):
-    """Reconstructs where nothing was loaded, then edits; who only looks never loads the denoiser."""
+class LatentEditorPipeline(EditingPipeline, LatentNerfactoPipeline):
+    """Edits the latents that a latent nerfacto is trained on."""
 
     config: LatentEditorPipelineConfig
+    reconstruction = "latent-nerfacto"
 
-    def __init__(
-        self,
-        config: LatentEditorPipelineConfig,
-        device: str | torch.device,
-        test_mode: Literal["test", "val", "inference"] = "val",
-        world_size: int = 1,
-        local_rank: int = 0,
-        grad_scaler: Any = None,
-    ) -> None:
-        """Builds the scene and, where it is going to be trained, the editor.
+    def load_editor(self, device: str | torch.device) -> LatentEditor:
+        """Loads the InstructPix2Pix that edits."""
+        return load_latent_editor(self.config.edit, device, self.autoencoder.channels)
 
-        Raises:
-            ValueError: There is no prompt to train with, or a number that does not fit.
-        """
-        self.trains = test_mode == "val"
-        if self.trains and not config.edit.prompt.strip():
-            raise ValueError(
-                'There is no prompt: say what to change, as in --pipeline.edit.prompt "make the sphere red".'
-            )
-        if config.edits_per_picture < 1:
-            raise ValueError(
-                f"A picture comes every 1 or more view edits, not every {config.edits_per_picture}: "
-                "raise --pipeline.edits-per-picture."
-            )
-        super().__init__(config, device, test_mode, world_size, local_rank, grad_scaler)
-        self.editor = self._load_editor(device) if self.trains else None
-        self.update: IterativeDatasetUpdate | None = None
-        self.first_edit_step = config.reconstruction_steps
-        self._edit_state: dict[str, Any] = {}
+    def make_scene(self) -> TrainingScene:
+        """Makes a scene that shows the adapter's latents."""
+        data, model = self.datamanager, self.latent_model
+        return TrainingScene(data, lambda view: model.render_latents(data.camera(view)))
 
-    def get_training_callbacks(
-        self, training_callback_attributes: TrainingCallbackAttributes
-    ) -> list[TrainingCallback]:
-        """The scene's own callbacks, and the dataset update before each step."""
-        callbacks = super().get_training_callbacks(training_callback_attributes)
-        assert self.editor is not None
-        scene = LatentScene(self.datamanager, self.latent_model)
-        schedule = EditSchedule(self.config.schedule, scene.num_views, self.first_edit_step)
-        self.update = IterativeDatasetUpdate(scene, self.editor, schedule)
-        if self._edit_state:
-            self.update.load_state_dict(self._edit_state)
-        trainer = training_callback_attributes.trainer
-        if trainer is not None:
-            self._check_steps(trainer.config.max_num_iterations)
-        return [
-            *callbacks,
-            TrainingCallback([TrainingCallbackLocation.BEFORE_TRAIN_ITERATION], self.update_views),
-        ]
-
-    def update_views(self, step: int) -> None:
-        """Edits the views that are due before this step, and reports on them."""
-        assert self.update is not None
-        if step >= self.first_edit_step:
-            self._freeze_cameras()
-        edited = self.update.before_step(step)
-        if edited:
-            self._report(edited, step)
-
-    def get_extra_state(self) -> dict[str, Any]:
-        """The edit as it stands, for the checkpoint."""
-        edit = self._edit_state if self.update is None else self.update.state_dict()
-        return {"first_edit_step": self.first_edit_step, "edit": edit}
-
-    def set_extra_state(self, state: dict[str, Any]) -> None:
-        """Takes an edit from a checkpoint; it is restored when training starts."""
-        self.first_edit_step = state["first_edit_step"]
-        self._edit_state = state["edit"]
-
-    def load_pipeline(self, loaded_state: dict[str, Any], step: int) -> None:
-        """Loads a reconstruction, which is edited from here on, or an edited run, whose edit goes on."""
-        self.first_edit_step = step + 1
-        super().load_pipeline({EXTRA_STATE: self.get_extra_state(), **loaded_state}, step)
-
-    def _load_editor(self, device: str | torch.device) -> LatentEditor:
-        """The InstructPix2Pix that edits."""
-        config = self.config.edit
-        denoiser = load_instruct_pix2pix(config.model, device, config.half_precision, config.cpu_offload)
-        denoiser.require_channels(self.autoencoder.channels)
-        denoiser.embed(config.prompt)
-        return LatentEditor(denoiser, config)
-
-    def _check_steps(self, max_num_iterations: int) -> None:
-        """Refuses a run that would end before its first edit."""
-        if (
-            self._edit_state
-            or self.first_edit_step < max_num_iterations
-            or self.first_edit_step != (self.config.reconstruction_steps)
-        ):
-            return
-        raise ValueError(
-            f"Nothing would be edited: the scene is reconstructed for {self.first_edit_step} steps and training ends "
-            f"after {max_num_iterations}. Raise --max-num-iterations, lower --pipeline.reconstruction-steps, or load "
-            "a latent-nerfacto run with --load-dir."
-        )
-
-    def _freeze_cameras(self) -> None:
-        """Cameras do not train on edited views, which do not agree with each other yet."""
-        self.latent_model.camera_optimizer.requires_grad_(False)
-
-    def _report(self, edited: list[EditedView], step: int) -> None:
-        """Says how far the edit has come, and shows a view of it now and then."""
-        assert self.update is not None
-        progress = self.update.progress
-        writer.put_scalar("Edit/view edits", progress.edits, step)
-        writer.put_scalar("Edit/seconds per view edit", progress.seconds_per_edit, step)
-        coverage = torch.stack([view.mask.float().mean() for view in edited]).mean()
-        writer.put_scalar("Edit/mask coverage", coverage, step)
-        rounds_before, rounds = (
-            (count // progress.num_views) for count in (progress.edits - len(edited), progress.edits)
-        )
-        if rounds > rounds_before:
-            CONSOLE.log(
-                f"Every view was edited {rounds} time{'s' * (rounds > 1)}: {progress.edits} view edits, "
-                f"{progress.seconds_per_edit:.2f} s each."
-            )
-        if (progress.edits - 1) % self.config.edits_per_picture < len(edited):
-            writer.put_image("Edit/original, score, mask, edit", self.edit_picture(edited[-1]), step)
-
-    @torch.no_grad()
-    def edit_picture(self, view: EditedView) -> Float[Tensor, "height width 3"]:
-        """One view side by side: its photograph, the delta score, the mask, the edit."""
-        assert self.update is not None
-        original = self.update.scene.original(view.view)
-        before, after = self.autoencoder.decode(torch.stack([original, view.latents])).permute(0, 2, 3, 1)
-        score = view.mask.float() if view.score is None else normalise(view.score[None])[0]
-        maps = [
-            functional.interpolate(values[None].float(), before.shape[:2], mode="nearest-exact")[0].permute(1, 2, 0)
-            for values in (score, view.mask)
-        ]
-        panes = [before, colormaps.apply_float_colormap(maps[0]), maps[1].expand(-1, -1, 3), after]
-        return torch.cat([pane.to(before) for pane in panes], dim=1).cpu()
+    def shown(self, views: Float[Tensor, "views channels rows columns"]) -> Float[Tensor, "views 3 height width"]:
+        """Returns the decoded latents."""
+        return self.autoencoder.decode(views)

@@ -86,7 +86,7 @@ def test_views_of_one_size_share_a_batch():
     edited = update.edit_views([0, 1, 2, 3, 4])
     assert update.editor.batches == [[0, 2, 4], [1, 3]]
     assert sorted(row.view for row in edited) == [0, 1, 2, 3, 4]
-    assert all(row.latents.shape == update.scene.original(row.view).shape for row in edited)
+    assert all(row.target.shape == update.scene.original(row.view).shape for row in edited)
 
 
 def test_the_whole_training_set_is_edited_in_the_region_and_kept_elsewhere_bit_for_bit():

@@ -6,7 +6,7 @@ import torch
 from nerfstudio.cameras.cameras import Cameras
 
 from latenteditor.nerf import datamanager as datamanager_module
-from latenteditor.nerf.datamanager import CellSampler, LatentViews, resize_cameras, working_size
+from latenteditor.nerf.datamanager import CellSampler, Views, resize_cameras, working_size
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_resized_cameras_see_the_same():
 def test_targets_start_as_originals_and_come_back_to_them(make_datamanager):
     data = make_datamanager()
     assert data.originals == data.targets == []
-    data.encode_views()
+    data.load_views()
     originals = [latents.clone() for latents in data.originals]
     assert len(originals) == len(data.train_dataset)
     edited = torch.ones_like(originals[3])
@@ -66,7 +66,7 @@ def test_targets_start_as_originals_and_come_back_to_them(make_datamanager):
 
 def test_replacing_is_by_value(make_datamanager):
     data = make_datamanager()
-    edited = torch.ones_like(data.encode_views().originals[0])
+    edited = torch.ones_like(data.load_views().originals[0])
     data.replace_view(0, edited)
     edited.zero_()
     assert (data.targets[0] == 1).all()
@@ -80,7 +80,7 @@ def test_latents_of_another_shape_are_refused(make_datamanager):
 
 def test_originals_are_the_latents_of_the_resized_photographs(make_datamanager, autoencoder):
     data = make_datamanager()
-    data.encode_views()
+    data.load_views()
     for index in (0, 1):
         image = data.train_photographs[index]["image"].permute(2, 0, 1)[None]
         assert max(image.shape[-2:]) == 32
@@ -89,7 +89,7 @@ def test_originals_are_the_latents_of_the_resized_photographs(make_datamanager, 
 
 def test_views_may_differ_in_size(make_datamanager):
     data = make_datamanager()
-    data.encode_views()
+    data.load_views()
     shapes = {tuple(latents.shape) for latents in data.originals}
     assert shapes == {(4, 6, 8), (4, 8, 6)}
     for index, latents in enumerate(data.originals):
@@ -99,7 +99,7 @@ def test_views_may_differ_in_size(make_datamanager):
 
 def test_every_ray_goes_with_the_latent_of_its_cell(make_datamanager):
     data = make_datamanager()
-    data.encode_views()
+    data.load_views()
     data.replace_view(2, torch.full_like(data.originals[2], 7.0))
     rays, batch = data.next_train(1)
     targets = data.targets
@@ -115,7 +115,7 @@ def test_every_ray_goes_with_the_latent_of_its_cell(make_datamanager):
 
 def test_a_whole_view_comes_as_often_as_asked_and_each_before_any_again(make_datamanager):
     data = make_datamanager(steps_per_view=3, min_steps_per_view_on_cpu=1)
-    data.encode_views()
+    data.load_views()
     views = [data.next_train(step)[1].get("view") for step in range(3 * len(data.originals))]
     assert [view is not None for view in views[:4]] == [True, False, False, True]
     seen = [int(view.rays.camera_indices[0, 0, 0]) for view in views if view is not None]
@@ -142,7 +142,7 @@ def test_held_out_photographs_come_at_working_size_and_datasets_stay_native(make
 
 def test_a_second_run_reads_the_cache_and_a_damaged_one_is_rebuilt(make_datamanager, tmp_path, monkeypatch):
     first = make_datamanager(latent_cache_dir=tmp_path)
-    first.encode_views()
+    first.load_views()
     files = sorted(tmp_path.iterdir())
     assert len(files) == len(first.originals)
     assert all(path.suffix == ".safetensors" for path in files)
@@ -152,12 +152,12 @@ def test_a_second_run_reads_the_cache_and_a_damaged_one_is_rebuilt(make_datamana
     encode = datamanager_module.Autoencoder.encode
     monkeypatch.setattr(datamanager_module.Autoencoder, "encode", lambda *args: encoded.append(1) or encode(*args))
     second = make_datamanager(latent_cache_dir=tmp_path)
-    second.encode_views()
+    second.load_views()
     assert len(encoded) == 1
     assert all(map(torch.equal, first.originals, second.originals))
     torch.testing.assert_close(first.statistics(), second.statistics())
 
-    make_datamanager(latent_cache_dir=tmp_path, image_size=24).encode_views()
+    make_datamanager(latent_cache_dir=tmp_path, image_size=24).load_views()
     assert len(encoded) == 1 + len(first.originals)
 
 
@@ -183,7 +183,7 @@ def test_masked_cells_are_never_drawn(make_datamanager, capture_folder, tmp_path
         mask.save(folder / frame["mask_path"])
     (folder / "transforms.json").write_text(json.dumps(transforms))
     data = make_datamanager(folder)
-    data.encode_views()
+    data.load_views()
     _, batch = data.next_train(0)
     columns = torch.tensor([latents.shape[2] for latents in data.originals])[batch["indices"][:, 0]]
     assert (batch["indices"][:, 2] >= columns // 2).all()
@@ -215,6 +215,6 @@ def test_the_preview_is_the_least_squares_fit(make_datamanager):
 
 
 def test_cells_are_found_in_views_of_any_size():
-    views = LatentViews([torch.arange(24.0).view(2, 3, 4), torch.arange(10.0).view(2, 5, 1)])
+    views = Views([torch.arange(24.0).view(2, 3, 4), torch.arange(10.0).view(2, 5, 1)])
     cells = torch.tensor([[0, 2, 3], [1, 4, 0], [0, 0, 0]])
     assert views.at(cells).tolist() == [[11.0, 23.0], [4.0, 9.0], [0.0, 12.0]]

@@ -144,7 +144,7 @@ def test_a_decoded_loss_teaches_the_adapter_when_asked(make_pipeline):
 
 def test_without_adapter_nothing_is_refined(make_pipeline):
     pipeline = make_pipeline(adapter=False)
-    pipeline.datamanager.encode_views()
+    pipeline.datamanager.load_views()
     assert "adapter" not in pipeline.get_param_groups()
     assert "adapter_loss" not in pipeline.train().get_train_loss_dict(0)[1]
     latents = torch.randn(4, 5, 6)
@@ -163,7 +163,7 @@ def test_every_parameter_that_learns_has_an_optimizer(make_pipeline):
 
 def test_normals_can_be_predicted(make_pipeline):
     pipeline = make_pipeline(predict_normals=True)
-    pipeline.datamanager.encode_views()
+    pipeline.datamanager.load_views()
     losses = pipeline.train().get_train_loss_dict(1)[1]
     assert {"orientation_loss", "pred_normal_loss"} <= losses.keys()
     assert pipeline.latent_model(camera(4, 4).generate_rays(0, keep_shape=True).flatten())["pred_normals"].shape == (

@@ -8,7 +8,6 @@ import torch
 from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackLocation
 
 from latenteditor.editing.dataset_update import EditableScene
-from latenteditor.nerf.editable_scene import LatentScene
 from tests import runs
 
 
@@ -45,7 +44,7 @@ def test_training_without_a_prompt_is_refused_with_the_flag_that_gives_one(make_
 
 def test_data_manager_and_model_together_are_an_editable_scene(edited_run):
     pipeline = edited_run.pipeline
-    scene = LatentScene(pipeline.datamanager, pipeline.latent_model)
+    scene = pipeline.make_scene()
     assert isinstance(scene, EditableScene)
     assert scene.num_views == 5
     for view in range(5):
@@ -78,7 +77,7 @@ def test_a_picture_of_an_edit_shows_photograph_score_mask_and_edit(make_edit):
     assert picture.min() >= 0
     assert picture.max() <= 1
     original = pipeline.update.scene.original(view.view)
-    shown = pipeline.autoencoder.decode(torch.stack([original, view.latents])).permute(0, 2, 3, 1)
+    shown = pipeline.autoencoder.decode(torch.stack([original, view.target])).permute(0, 2, 3, 1)
     torch.testing.assert_close(picture[:, : runs.SIZE], shown[0])
     torch.testing.assert_close(picture[:, -runs.SIZE :], shown[1])
     mask = picture[4::8, 2 * runs.SIZE + 4 : 3 * runs.SIZE : 8, 0] > 0.5

@@ -1,0 +1,89 @@
+"""How one image is edited: into latents, through an editor of latents, and back into an image.
+
+Instruct-NeRF2NeRF trains on images and edits them with a latent diffusion model, so each edit passes the
+autoencoder twice. With no mask this is its edit; a mask keeps the photograph outside it, bit for bit.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional
+
+from latenteditor.editing.dataset_update import Resumable
+from latenteditor.editing.delta_mask import blend
+from latenteditor.editing.editor import Edit, Editor
+
+
+@runtime_checkable
+class ImageAutoencoder(Protocol):
+    """A frozen network between images in [0, 1] and scaled latents."""
+
+    @property
+    def factor(self) -> int:
+        """Pixels along each side of a latent cell."""
+        ...
+
+    def encode(self, images: Float[Tensor, "views 3 height width"]) -> Float[Tensor, "views channels rows columns"]:
+        """The latents of images whose sides are multiples of `factor`."""
+        ...
+
+    def decode(self, latents: Float[Tensor, "views channels rows columns"]) -> Float[Tensor, "views 3 height width"]:
+        """The images of latents."""
+        ...
+
+
+class PixelEditor:
+    """Edits images by an editor of latents."""
+
+    def __init__(self, editor: Editor, autoencoder: ImageAutoencoder) -> None:
+        """Enters and leaves the latents of `editor` through `autoencoder`."""
+        self.editor = editor
+        self.autoencoder = autoencoder
+
+    @torch.no_grad()
+    def edit(
+        self,
+        rendered: Float[Tensor, "views 3 height width"],
+        originals: Float[Tensor, "views 3 height width"],
+        views: Sequence[int],
+    ) -> Edit:
+        """M D(z_e) + (1 - M) I: the decoded edit in the mask, the photograph elsewhere; all of the renderings' size."""
+        originals = originals.to(rendered)
+        height, width = rendered.shape[-2:]
+        whole = self._multiple(height), self._multiple(width)
+        rendered_latents, original_latents = (
+            self.autoencoder.encode(_resize(images, whole)) for images in (rendered, originals)
+        )
+        edited, mask, score = self.editor.edit(rendered_latents, original_latents, views)
+        images = _resize(self.autoencoder.decode(edited), (height, width))
+        mask = _enlarge(mask.float(), (height, width)) > 0
+        score = None if score is None else _enlarge(score, (height, width))
+        return Edit(blend(mask, images, originals), mask, score)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state of the editor of latents, if it has one."""
+        return self.editor.state_dict() if isinstance(self.editor, Resumable) else {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        if isinstance(self.editor, Resumable):
+            self.editor.load_state_dict(state)
+
+    def _multiple(self, side: int) -> int:
+        """The nearest length that latent cells fill."""
+        factor = self.autoencoder.factor
+        return factor * max(1, round(side / factor))
+
+
+def _resize(images: Tensor, size: tuple[int, int]) -> Tensor:
+    """Images of another (height, width), interpolated as Instruct-NeRF2NeRF does."""
+    if tuple(images.shape[-2:]) == size:
+        return images
+    return functional.interpolate(images, size, mode="bilinear")
+
+
+def _enlarge(cells: Tensor, size: tuple[int, int]) -> Tensor:
+    """The cells as pixels, each with the value of the cell it lies in."""
+    return functional.interpolate(cells, size, mode="nearest-exact")
