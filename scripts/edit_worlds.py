@@ -82,7 +82,7 @@ def main(args: Args) -> None:
 
 def edit_world(args: Args, seed: int) -> dict:
     """One world from photographs to figures; stages that an interrupted run finished are not run again."""
-    folder = args.output / str(seed)
+    folder = (args.output / str(seed)).resolve()  # The host keeps paths as given, and reads them from anywhere.
     data, runs = folder / "world", folder / "runs/world"
     renders = {method: folder / "renders" / method for method in ("latent-nerfacto", "latenteditor")}
     world = random_world(seed)
