@@ -145,7 +145,7 @@ def test_a_nerfacto_run_is_edited_from_its_next_step_on_and_looks_as_it_did(make
     save_run(tmp_path / "nerfacto", model.state_dict() | {"lpips.net.lin0.weight": torch.zeros(3)})
     trainer = runs.set_up(config)
     assert trainer._start_step == trainer.pipeline.first_edit_step == 10
-    camera = trainer.pipeline.datamanager.train_cameras = trainer.pipeline.datamanager.camera(1)
+    camera = trainer.pipeline.datamanager.camera(1)
     loaded = trainer.pipeline.in2n_model.eval()
     shown, expected = (each.get_outputs_for_camera(camera) for each in (loaded, model))
     torch.testing.assert_close(shown["rgb"], expected["rgb"])
