@@ -1,5 +1,6 @@
 """The built-in editor's U-Net and text encoder, and what they learn from a batch of pairs."""
 
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -7,10 +8,36 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Int
 from torch import Tensor, nn
 
+from latenteditor.miniature.fitting import FitConfig
 from latenteditor.miniature.training_data import PROMPT_TOKENS, LatentPairs
 
 if TYPE_CHECKING:
     from diffusers.schedulers.scheduling_ddim import DDIMScheduler
+
+
+@dataclass
+class EditorTrainingConfig:
+    """How U-Net and text encoder are made and fitted."""
+
+    fit: FitConfig = field(default_factory=lambda: FitConfig(steps=7000, batch_size=64, ema_decay=0.999, bf16=True))
+    """Their gradient steps."""
+    channels: tuple[int, ...] = (64, 128, 128)
+    """Of the U-Net's levels."""
+    text_width: int = 96
+    """Of the text encoder."""
+    solids_weight: float = 4.0
+    """Extra weight of the loss where there is a solid, named by the instruction or not: what must change and what
+    must not is decided there, and floor and sky fill most of a view."""
+    region_weight: float = 8.0
+    """Extra weight of the loss where the instruction changes the picture."""
+    grounding_weight: float = 0.5
+    """Of two further losses, on layers that are thrown away afterwards: what shape and colour each cell shows, and
+    which cells the instruction means. They teach the U-Net to see and to read sooner than denoising does."""
+    unchanged: float = 0.12
+    """How often the instruction is empty and the picture stays as it is: "no prompt" then means "no edit", so
+    that the delta score lights up where the prompt applies and nowhere else."""
+    image_dropped: float = 0.05
+    """How often the image condition is left out; in half of these the instruction is empty too."""
 
 
 class EditorNetworks(nn.Module):
@@ -98,28 +125,16 @@ class EditorLoss:
     """The weighted denoising loss of one batch of pairs, and how well the instruction is grounded in the view."""
 
     def __init__(
-        self,
-        pairs: LatentPairs,
-        empty: Int[Tensor, "1 tokens"],
-        scale: float,
-        *,
-        batch_size: int,
-        solids_weight: float,
-        region_weight: float,
-        grounding_weight: float,
-        unchanged: float,
-        image_dropped: float,
+        self, config: EditorTrainingConfig, pairs: LatentPairs, empty: Int[Tensor, "1 tokens"], scale: float
     ) -> None:
-        """``empty`` is the empty instruction, ``scale`` the autoencoder's; see ``EditorTrainingConfig``."""
-        self.pairs, self.empty, self.scale, self.batch_size = pairs, empty, scale, batch_size
-        self.solids_weight, self.region_weight, self.grounding_weight = solids_weight, region_weight, grounding_weight
-        self.unchanged, self.image_dropped = unchanged, image_dropped
+        """``empty`` is the empty instruction, ``scale`` the autoencoder's."""
+        self.config, self.pairs, self.empty, self.scale = config, pairs, empty, scale
         self.scheduler: Any = noise_scheduler()
 
     def __call__(self, networks: nn.Module, generator: torch.Generator) -> Tensor:
         """The loss of the batch that the generator draws."""
         pairs, device = self.pairs, next(networks.parameters()).device
-        edit = torch.randint(len(pairs.after), (self.batch_size,), generator=generator)
+        edit = torch.randint(len(pairs.after), (self.config.fit.batch_size,), generator=generator)
         view = pairs.view[edit]
         unchanged, image_dropped, text_dropped = self._drops(generator)
         timesteps = self._timesteps(generator)
@@ -130,7 +145,7 @@ class EditorLoss:
         clean = torch.where(_over_cells(unchanged), before, pairs.after[edit])
         region = torch.where(_over_cells(unchanged), 0.0, pairs.region[edit])
         condition = torch.where(_over_cells(image_dropped), 0.0, before / self.scale)
-        weight = 1 + self.solids_weight * (1 - shapes[:, :1]) + self.region_weight * region
+        weight = 1 + self.config.solids_weight * (1 - shapes[:, :1]) + self.config.region_weight * region
         weight = weight / weight.mean(dim=(1, 2, 3), keepdim=True)
         noisy = self.scheduler.add_noise(clean, noise, timesteps)
         target = self.scheduler.get_velocity(clean, noise, timesteps)
@@ -142,29 +157,33 @@ class EditorLoss:
         grounding = (weight * seen).to(device) * F.binary_cross_entropy_with_logits(
             located.float(), region.to(device), reduction="none"
         )
-        return loss + self.grounding_weight * (grounding.mean() + self._classification(classes, shapes, colours, seen))
+        return loss + self.config.grounding_weight * (
+            grounding.mean() + self._classification(classes, shapes, colours, seen)
+        )
 
     def _classification(self, classes: Tensor, shapes: Tensor, colours: Tensor, seen: Tensor) -> Tensor:
         """Cross entropy of what the coarse cells show, over the views with solids whose image was not left out."""
         (rows, columns), device = classes.shape[-2:], classes.device
         shapes, colours = (F.adaptive_avg_pool2d(shares, (rows, columns)).to(device) for shares in (shapes, colours))
         solids = 1 - shapes[:, :1]
-        weight = (1 + self.solids_weight * solids) * (solids.sum(dim=(1, 2, 3), keepdim=True) > 0) * seen.to(device)
+        weight = (
+            (1 + self.config.solids_weight * solids) * (solids.sum(dim=(1, 2, 3), keepdim=True) > 0) * seen.to(device)
+        )
         shape_logits, colour_logits = classes.float().split([shapes.shape[1], colours.shape[1]], dim=1)
         terms = shapes * shape_logits.log_softmax(dim=1), colours * colour_logits.log_softmax(dim=1)
         return -(weight * torch.cat(terms, dim=1).sum(dim=1, keepdim=True)).mean()
 
     def _timesteps(self, generator: torch.Generator) -> Int[Tensor, " batch"]:
         """Mostly noisy ones: one minus a square."""
-        late = 1 - torch.rand(self.batch_size, generator=generator) ** 2
+        late = 1 - torch.rand(self.config.fit.batch_size, generator=generator) ** 2
         return (late * (self.scheduler.config["num_train_timesteps"] - 1)).round().long()
 
     def _drops(self, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
         """Per picture of a batch: whether nothing is to change, the image is left out, the text is left out."""
-        draw = torch.rand(self.batch_size, generator=generator)
-        image_dropped = draw < self.image_dropped
-        unchanged = ~image_dropped & (draw < self.image_dropped + self.unchanged)
-        return unchanged, image_dropped, draw < self.image_dropped / 2
+        draw = torch.rand(self.config.fit.batch_size, generator=generator)
+        image_dropped = draw < self.config.image_dropped
+        unchanged = ~image_dropped & (draw < self.config.image_dropped + self.config.unchanged)
+        return unchanged, image_dropped, draw < self.config.image_dropped / 2
 
 
 def _over_cells(flags: Bool[Tensor, " batch"]) -> Bool[Tensor, "batch 1 1 1"]:

@@ -15,8 +15,8 @@ from latenteditor.miniature.autoencoder_training import (
     fit_autoencoder,
     fit_decoder,
 )
-from latenteditor.miniature.editor_networks import EditorLoss, EditorNetworks, noise_scheduler
-from latenteditor.miniature.fitting import FitConfig, fit
+from latenteditor.miniature.editor_networks import EditorLoss, EditorNetworks, EditorTrainingConfig, noise_scheduler
+from latenteditor.miniature.fitting import fit
 from latenteditor.miniature.parallel import first_process_first, join_processes, process_index
 from latenteditor.miniature.photographs import read_photographs
 from latenteditor.miniature.training_data import (
@@ -30,31 +30,6 @@ from latenteditor.miniature.training_data import (
 if TYPE_CHECKING:
     from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
     from transformers import CLIPTokenizer
-
-
-@dataclass
-class EditorTrainingConfig:
-    """How U-Net and text encoder are made and fitted."""
-
-    fit: FitConfig = field(default_factory=lambda: FitConfig(steps=7000, batch_size=64, ema_decay=0.999, bf16=True))
-    """Their gradient steps."""
-    channels: tuple[int, ...] = (64, 128, 128)
-    """Of the U-Net's levels."""
-    text_width: int = 96
-    """Of the text encoder."""
-    solids_weight: float = 4.0
-    """Extra weight of the loss where there is a solid, named by the instruction or not: what must change and what
-    must not is decided there, and floor and sky fill most of a view."""
-    region_weight: float = 8.0
-    """Extra weight of the loss where the instruction changes the picture."""
-    grounding_weight: float = 0.5
-    """Of two further losses, on layers that are thrown away afterwards: what shape and colour each cell shows, and
-    which cells the instruction means. They teach the U-Net to see and to read sooner than denoising does."""
-    unchanged: float = 0.12
-    """How often the instruction is empty and the picture stays as it is: "no prompt" then means "no edit", so
-    that the delta score lights up where the prompt applies and nowhere else."""
-    image_dropped: float = 0.05
-    """How often the image condition is left out; in half of these the instruction is empty too."""
 
 
 @dataclass
@@ -110,17 +85,7 @@ def fit_editor(config: TrainingConfig, pairs: LatentPairs, tokenizer: "CLIPToken
     torch.manual_seed(ours.fit.seed)
     networks: Any = EditorNetworks(ours.channels, ours.text_width, len(tokenizer), pairs)
     networks = networks.to(config.device, memory_format=torch.channels_last)
-    loss = EditorLoss(
-        pairs,
-        tokenize(tokenizer, [""]),
-        scale,
-        batch_size=ours.fit.batch_size,
-        solids_weight=ours.solids_weight,
-        region_weight=ours.region_weight,
-        grounding_weight=ours.grounding_weight,
-        unchanged=ours.unchanged,
-        image_dropped=ours.image_dropped,
-    )
+    loss = EditorLoss(ours, pairs, tokenize(tokenizer, [""]), scale)
     fitted: Any = fit(networks, loss, ours.fit, config.work_dir / "editor.ckpt", "editor")
     return fitted
 

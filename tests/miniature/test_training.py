@@ -11,11 +11,11 @@ from torch import nn
 from latenteditor.diffusion.autoencoder import load_autoencoder
 from latenteditor.diffusion.instruct_pix2pix import load_instruct_pix2pix
 from latenteditor.miniature.autoencoder_training import AutoencoderConfig, disturb
-from latenteditor.miniature.editor_networks import EditorLoss, EditorNetworks
+from latenteditor.miniature.editor_networks import EditorLoss, EditorNetworks, EditorTrainingConfig
 from latenteditor.miniature.fitting import FitConfig, fit
 from latenteditor.miniature.pairs import INSTRUCTIONS_PER_VIEW, VIEWS_PER_WORLD
 from latenteditor.miniature.photographs import read_photographs
-from latenteditor.miniature.training import EditorTrainingConfig, TrainingConfig, train_editor
+from latenteditor.miniature.training import TrainingConfig, train_editor
 from latenteditor.miniature.training_data import (
     PROMPT_TOKENS,
     LatentPairs,
@@ -182,7 +182,8 @@ def editor_loss(pairs: LatentPairs, **changes: float) -> EditorLoss:
     """The loss with weights as small as they get, but for ``changes``."""
     weights = {"solids_weight": 0.0, "region_weight": 0.0, "grounding_weight": 0.0, "unchanged": 0.0}
     weights |= {"image_dropped": 0.0, **changes}
-    return EditorLoss(pairs, torch.ones(1, PROMPT_TOKENS, dtype=torch.long), 0.5, batch_size=5, **weights)
+    config = EditorTrainingConfig(fit=FitConfig(steps=1, batch_size=5), **weights)
+    return EditorLoss(config, pairs, torch.ones(1, PROMPT_TOKENS, dtype=torch.long), 0.5)
 
 
 class Recorder(torch.nn.Module):
