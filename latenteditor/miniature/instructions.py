@@ -138,13 +138,6 @@ def random_instruction(world: World, rng: np.random.Generator, kind: str) -> tup
     return instruction, _choice(rng, templates).format(what=what, **chosen)
 
 
-def wording(world: World, instruction: Instruction, rng: np.random.Generator | None = None) -> str:
-    """Says a recolouring; always in the same plain words where no ``rng`` is given."""
-    names = [_name(world.solids[index], rng) for index in instruction.solids]
-    template = COLOUR_TEMPLATES[0] if rng is None else _choice(rng, COLOUR_TEMPLATES)
-    return template.format(what=" and ".join(names), colour=instruction.colour)
-
-
 def idle_wording(world: World, rng: np.random.Generator) -> str:
     """An instruction about a solid that is not in the world: it leaves the world as it is."""
     shape = _choice(rng, [shape for shape in SHAPES if shape not in {solid.shape for solid in world.solids}])
@@ -245,9 +238,9 @@ def _other_colour(world: World, solids: tuple[int, ...], rng: np.random.Generato
     return _choice(rng, [colour for colour in COLOURS if colour not in taken])
 
 
-def _name(solid: Solid, rng: np.random.Generator | None) -> str:
+def _name(solid: Solid, rng: np.random.Generator) -> str:
     """The solid's name, at times with its present colour, or by its colour alone."""
-    draw = 0.0 if rng is None else rng.uniform()
+    draw = rng.uniform()
     if draw < 0.55:
         return f"the {solid.shape}"
     return f"the {solid.colour} {solid.shape}" if draw < 0.85 else f"the {solid.colour} thing"

@@ -20,7 +20,6 @@ from latenteditor.miniature.instructions import (
     random_instruction,
     random_kind,
     random_recolouring,
-    wording,
 )
 from latenteditor.miniature.looks import LOOKS
 from latenteditor.miniature.world import COLOURS, MATERIALS, SHAPES, Solid, World, random_world
@@ -127,19 +126,12 @@ def test_every_look_of_a_picture_can_be_asked_for():
     assert set(LOOK_TEMPLATES) == {*LOOKS, "snow"}
 
 
-def test_without_a_generator_the_words_are_plain(world):
-    assert wording(world, Instruction((1,), colour="blue")) == f"make the {world.solids[1].shape} blue"
-    shapes = [solid.shape for solid in world.solids]
-    assert wording(world, Instruction((2, 0), colour="red")) == f"make the {shapes[2]} and the {shapes[0]} red"
-
-
-def test_with_a_generator_the_words_vary_and_are_read_back():
+def test_the_words_for_a_recolouring_vary_and_are_read_back():
     rng = np.random.default_rng(0)
     with_present_colour, said = 0, set()
     for seed in range(60):
         world = random_world(seed)
-        recolouring = random_recolouring(world, rng)
-        words = wording(world, recolouring, rng)
+        recolouring, words = random_instruction(world, rng, "colour")
         assert parse(words, world) == recolouring
         with_present_colour += world.solids[recolouring.solids[0]].colour in words
         said.add(words.split()[0])
