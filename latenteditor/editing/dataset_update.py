@@ -4,6 +4,9 @@ Before a training step in which views are due, each is rendered, edited and put 
 The scene goes on training on edited and unedited views together, so each rendering already shows what earlier
 edits agreed on. A view is latents where the scene is one of latents, and an image in [0, 1] where it is one of
 colors: nothing here can tell.
+
+A request for several things is several instructions, each a layer of its own; all of a request's layers are edited in
+one run, from the view as earlier requests left it.
 """
 
 from collections.abc import Sequence
@@ -15,7 +18,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from latenteditor.editing.edit_schedule import EditSchedule
-from latenteditor.editing.editor import Editor
+from latenteditor.editing.editor import Editor, Surveyor
+from latenteditor.editing.layers import Layer, LayerStack
 
 
 @runtime_checkable
@@ -29,10 +33,6 @@ class EditableScene(Protocol):
 
     def original(self, view: int) -> Float[Tensor, "channels rows columns"]:
         """The unedited view."""
-        ...
-
-    def target(self, view: int) -> Float[Tensor, "channels rows columns"]:
-        """The view as it is trained on now."""
         ...
 
     def render(self, view: int) -> Float[Tensor, "channels rows columns"]:
@@ -54,12 +54,14 @@ class Resumable(Protocol):
 
 
 class EditedView(NamedTuple):
-    """One view that was just edited."""
+    """One view that an instruction has just edited."""
 
     view: int
     """Its index among the training views."""
+    prompt: str
+    """The instruction."""
     target: Float[Tensor, "channels rows columns"]
-    """What the scene trains on from now on."""
+    """The edited view."""
     mask: Bool[Tensor, "1 rows columns"]
     """Where it was allowed to change."""
     score: Float[Tensor, "1 rows columns"] | None
@@ -82,71 +84,149 @@ class EditProgress(NamedTuple):
 class IterativeDatasetUpdate:
     """Renders, edits and replaces the views that are due; its whole state can be saved and restored."""
 
-    def __init__(self, scene: EditableScene, editor: Editor, schedule: EditSchedule) -> None:
+    def __init__(
+        self, scene: EditableScene, editor: Editor, schedule: EditSchedule, layers: LayerStack | None = None
+    ) -> None:
+        """Goes on with `layers`, if the scene has some."""
         self.scene = scene
         self.editor = editor
         self.schedule = schedule
+        self.layers = LayerStack() if layers is None else layers
+        self.current: list[Layer] = []
         self.edits_per_view = [0] * scene.num_views
         self.seconds = 0.0
+
+    def begin(self, prompts: Sequence[str], request: str) -> None:
+        """Starts a new request, whose instructions are edited on top of everything that is there."""
+        self.current = self.layers.add(prompts, request)
+        self.schedule.reset()
+        self.edits_per_view = [0] * self.scene.num_views
+        self.seconds = 0.0
+
+    def survey(self) -> list[Layer]:
+        """Looks in all views for what the instructions are about, as far as that was not done yet.
+
+        Returns:
+            The layers of this request that may change a cell of any view. All of them where the editor does not look
+            before it edits.
+        """
+        editor = self.editor
+        if not isinstance(editor, Surveyor):
+            return self.current
+        started = perf_counter()
+        found = [layer for layer in self.current if any(bool(mask.any()) for mask in self._survey(editor, layer))]
+        self.seconds += perf_counter() - started
+        return found
 
     def before_step(self, step: int) -> list[EditedView]:
         """Edits the views that are due before this training step, and says which they were."""
         return self.edit_views(self.schedule.views_due(step))
 
     def edit_views(self, views: Sequence[int]) -> list[EditedView]:
-        """Edits these views now. Views of one size share a batch."""
+        """Edits these views now, by every instruction that is switched on. Views of one size share a batch."""
+        if not views or not any(layer.active for layer in self.current):
+            return []
+        self.survey()
         started = perf_counter()
         edited = [view for batch in self._group_by_size(views) for view in self._edit_batch(batch)]
-        for view, target, _, _ in edited:
-            self.scene.replace(view, target)
+        for view in views:
+            self.show(view)
             self.edits_per_view[view] += 1
         self.seconds += perf_counter() - started
         return edited
 
+    def switch(self, number: int, active: bool) -> None:
+        """Switches a layer on or off, and trains the scene towards what is left.
+
+        Raises:
+            ValueError: There is no such layer.
+        """
+        layer = self.layers.numbered(number)
+        layer.active = active
+        self._follow(layer)
+
+    def remove(self, number: int) -> None:
+        """Takes a layer away for good, and trains the scene towards what is left.
+
+        Raises:
+            ValueError: There is no such layer.
+        """
+        removed = self.layers.remove(number)
+        self.current = [layer for layer in self.current if layer is not removed]
+        self._follow(removed)
+
     def reset(self) -> None:
-        """Gives every edited view its original back and starts the schedule again."""
-        for view in self.edited_views:
-            self.scene.replace(view, self.scene.original(view))
-        self.schedule.reset()
-        self.edits_per_view = [0] * self.scene.num_views
-        self.seconds = 0.0
+        """Switches every layer off: the scene is trained towards the originals."""
+        for layer in self.layers.layers:
+            self.switch(layer.number, False)
+
+    def show(self, view: int) -> None:
+        """Trains the view towards what its layers make of it."""
+        self.scene.replace(view, self.layers.compose(view, self.scene.original(view)))
+
+    def base(self, view: int) -> Float[Tensor, "channels rows columns"]:
+        """The view as earlier requests left it, which this request starts from."""
+        request = self.current[0].request_number if self.current else None
+        return self.layers.compose(view, self.scene.original(view), below_request=request)
 
     @property
     def edited_views(self) -> list[int]:
+        """The views that this request has edited."""
         return [view for view, edits in enumerate(self.edits_per_view) if edits]
 
     @property
     def progress(self) -> EditProgress:
+        """How far this request has come."""
         edits = sum(self.edits_per_view)
         return EditProgress(edits, len(self.edited_views), self.scene.num_views, self.seconds / max(edits, 1))
 
     def state_dict(self) -> dict[str, Any]:
-        """The whole edit in plain containers and CPU tensors, as `torch.load` reads with `weights_only`."""
+        """The whole edit but for its layers, in plain containers and CPU tensors, for `torch.load`'s `weights_only`."""
         return {
             "schedule": self.schedule.state_dict(),
             "edits_per_view": list(self.edits_per_view),
             "seconds": self.seconds,
-            "targets": {view: self.scene.target(view).cpu().clone() for view in self.edited_views},
             "editor": self.editor.state_dict() if isinstance(self.editor, Resumable) else {},
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores the edit, the edited views in the scene included."""
+        """Goes on with the last request; its layers, and earlier ones, are in `layers` already.
+
+        Raises:
+            ValueError: The edit is of another number of views.
+        """
         saved_views = len(state["edits_per_view"])
         if saved_views != self.scene.num_views:
             raise ValueError(
                 f"The saved edit is of {saved_views} views and the scene has {self.scene.num_views}: "
                 "resume with the data it was made on."
             )
-        for view in self.edited_views:
-            self.scene.replace(view, self.scene.original(view))
-        for view, target in state["targets"].items():
-            self.scene.replace(view, target.to(self.scene.original(view)))
+        self.current = self.layers.latest
         self.schedule.load_state_dict(state["schedule"])
         self.edits_per_view = list(state["edits_per_view"])
         self.seconds = state["seconds"]
         if isinstance(self.editor, Resumable) and state["editor"]:
             self.editor.load_state_dict(state["editor"])
+
+    def show_layers(self) -> None:
+        """Trains every view that some layer has edited towards what its layers make of it."""
+        for view in sorted({view for layer in self.layers.layers for view in layer.edited}):
+            self.show(view)
+
+    def _follow(self, changed: Layer) -> None:
+        """Trains the scene towards what its layers make of it after one of them changed.
+
+        What a request above it knows of the views was measured on other views than there are now.
+        """
+        for view in changed.edited:
+            self.show(view)
+        beneath = self.current and changed.request_number < self.current[0].request_number
+        if beneath and isinstance(self.editor, Surveyor):
+            self.editor.forget()
+
+    def _survey(self, editor: Surveyor, layer: Layer) -> list[Bool[Tensor, "1 _ _"]]:
+        views = [] if editor.surveyed(layer.prompt) else [self.base(view) for view in range(self.scene.num_views)]
+        return editor.survey(views, layer.prompt)
 
     def _group_by_size(self, views: Sequence[int]) -> list[list[int]]:
         """The views in lists of one size each, in their order."""
@@ -157,9 +237,17 @@ class IterativeDatasetUpdate:
 
     @torch.no_grad()
     def _edit_batch(self, views: list[int]) -> list[EditedView]:
-        """Renders and edits views of one size."""
-        originals = torch.stack([self.scene.original(view) for view in views])
+        """Renders views of one size, and edits them by each instruction."""
+        base = torch.stack([self.base(view) for view in views])
         rendered = torch.stack([self.scene.render(view) for view in views])
-        edited, mask, score = self.editor.edit(rendered, originals, views)
-        scores = [None] * len(views) if score is None else list(score)
-        return [EditedView(*row) for row in zip(views, edited, mask, scores, strict=True)]
+        edited_views = []
+        for layer in self.current:
+            if not layer.active:
+                continue
+            edited, mask, score = self.editor.edit(rendered, base, views, layer.prompt)
+            layer.edited.update(zip(views, edited, strict=True))
+            layer.masks.update(zip(views, mask, strict=True))
+            for row, view in enumerate(views):
+                view_score = None if score is None else score[row]
+                edited_views.append(EditedView(view, layer.prompt, edited[row], mask[row], view_score))
+        return edited_views

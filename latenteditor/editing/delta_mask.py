@@ -21,6 +21,9 @@ Clamp = Literal["max", "quantile", "iqr", "mean3"]
 PEAK_QUANTILE = 0.995
 """The quantile that stands for a score's peak where one outlying cell must not decide; our choice."""
 
+RENDERED_SHARE = 0.5
+"""The share of the threshold that relevance must exceed where it is rendered from the field; measured by us."""
+
 
 @dataclass
 class DeltaMaskConfig:
@@ -99,6 +102,22 @@ def delta_mask(
     return dilate(above & reaches_gate(score, config.gate), config.dilation)
 
 
+def gated_relevance(
+    score: Float[Tensor, "views 1 rows columns"], config: DeltaMaskConfig
+) -> Float[Tensor, "views 1 rows columns"]:
+    """The scaled score in [0, 1], zero in views with nothing to edit: what a relevance head learns."""
+    return normalise(score, config.clamp) * reaches_gate(score, config.gate)
+
+
+def relevance_mask(
+    relevance: Float[Tensor, "views 1 rows columns"], config: DeltaMaskConfig
+) -> Bool[Tensor, "views 1 rows columns"]:
+    """M of relevance that was rendered from the field: views that do not quite agree flatten its peaks."""
+    if config.threshold is None:
+        return torch.ones_like(relevance, dtype=torch.bool)
+    return dilate(relevance > RENDERED_SHARE * config.threshold, config.dilation)
+
+
 def normalise(
     score: Float[Tensor, "views 1 rows columns"], clamp: Clamp = "max"
 ) -> Float[Tensor, "views 1 rows columns"]:
@@ -120,10 +139,10 @@ def dilate(mask: Bool[Tensor, "views 1 rows columns"], cells: int) -> Bool[Tenso
 
 
 def blend(
-    mask: Bool[Tensor, "views 1 rows columns"],
-    inside: Float[Tensor, "views channels rows columns"],
-    outside: Float[Tensor, "views channels rows columns"],
-) -> Float[Tensor, "views channels rows columns"]:
+    mask: Bool[Tensor, "*views 1 rows columns"],
+    inside: Float[Tensor, "*views channels rows columns"],
+    outside: Float[Tensor, "*views channels rows columns"],
+) -> Float[Tensor, "*views channels rows columns"]:
     """M inside + (1 - M) outside, taken rather than computed: what is outside stays as it is, bit for bit."""
     return torch.where(mask, inside, outside)
 

@@ -1,6 +1,6 @@
 """How one view is edited: noise its rendering, denoise it by the prompt, keep what lies in the mask."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
@@ -8,9 +8,24 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from latenteditor.editing.delta_mask import DeltaMaskConfig, blend, delta_mask, delta_score, require_usable
+from latenteditor.editing.delta_mask import (
+    DeltaMaskConfig,
+    blend,
+    delta_mask,
+    delta_score,
+    gated_relevance,
+    relevance_mask,
+    require_usable,
+)
 from latenteditor.editing.guidance import Denoiser, Guidance, predict_for_guidance, require_batch
 from latenteditor.editing.noise_schedule import CLEAN
+
+SURVEY_BATCH = 8
+"""Views that are scored together when all are surveyed; our choice. `max_batch` limits what passes the denoiser."""
+
+Agreement = Callable[[str, list[Tensor]], list[Tensor]]
+"""Takes an instruction and the relevance of all views, in [0, 1] and of shape (1, rows, columns), and returns the same
+as all views agree on it."""
 
 
 class Edit(NamedTuple):
@@ -33,8 +48,29 @@ class Editor(Protocol):
         rendered: Float[Tensor, "views channels rows columns"],
         originals: Float[Tensor, "views channels rows columns"],
         views: Sequence[int],
+        prompt: str,
     ) -> Edit:
         """Edits what the scene shows now, `rendered`; `views` are the indices of the unedited `originals`."""
+        ...
+
+
+@runtime_checkable
+class Surveyor(Protocol):
+    """An editor that looks at all views before it edits any: it knows then whether there is anything to edit."""
+
+    def surveyed(self, prompt: str) -> bool:
+        """Whether all views were looked at for this instruction, by the present settings."""
+        ...
+
+    def survey(self, originals: Sequence[Float[Tensor, "channels _ _"]], prompt: str) -> list[Bool[Tensor, "1 _ _"]]:
+        """The masks of all views, in their order, or one cell that stands for all where nothing restricts the edit.
+
+        `originals` may be empty where they were surveyed.
+        """
+        ...
+
+    def forget(self) -> None:
+        """Drops what it knows of the views, because they have changed."""
         ...
 
 
@@ -65,8 +101,9 @@ class EditConfig:
     the scene shows now. From Instruct-NeRF2NeRF."""
     denoising_steps: int = 20
     """DDIM steps of one edit, however much noise it starts from. From Instruct-NeRF2NeRF."""
-    mask: Literal["per-view", "none"] = "per-view"
-    """Where a view may change: in the mask the delta module finds in that view, as in the paper, or
+    mask: Literal["per-view", "field", "none"] = "per-view"
+    """Where a view may change: in the mask the delta module finds in that view, as in the paper; in the region on
+    which the scores of all views agree in 3D, rendered from the relevance head of the field (latenteditor only); or
     everywhere."""
     delta_mask: DeltaMaskConfig = field(default_factory=DeltaMaskConfig)
     """How the mask is found."""
@@ -103,21 +140,33 @@ def denoise(
 class LatentEditor:
     """The editor of the paper: finds where the instruction applies, and denoises the rendered view there."""
 
-    def __init__(self, denoiser: Denoiser, config: EditConfig) -> None:
+    def __init__(self, denoiser: Denoiser, config: EditConfig, agree: Agreement | None = None) -> None:
         """Reads `config` anew at each edit, so that a viewer's boxes take effect.
+
+        Args:
+            denoiser: The InstructPix2Pix.
+            config: How to edit; its prompt is not read here, each edit brings its own.
+            agree: Makes the relevance of all views agree, for the mask "field".
 
         Raises:
             ValueError: A setting lies outside its range, which hours of training would else come before.
         """
         self.denoiser = denoiser
         self.config = config
+        self.agree = agree
+        self.track: Callable[[Sequence[list[int]]], Iterable[list[int]]] = iter
+        """Passes on the batches of a survey; may show its progress."""
         self.generator = torch.Generator().manual_seed(config.seed)
-        self._scores: dict[int, Tensor] = {}
+        self._scores: dict[str, dict[int, Tensor]] = {}
+        self._relevance: dict[str, list[Tensor]] = {}
+        self._surveyed: set[str] = set()
         self._scored_with = self._score_settings()
         self._noise_range()
         require_usable(config.delta_mask)
         denoiser.noise_schedule.timestep_at(config.delta_mask.noise_level)
         require_batch(config.max_batch)
+        if config.mask == "field" and agree is None:
+            raise ValueError('This scene has no relevance head: take the mask "per-view" or "none".')
 
     @torch.no_grad()
     def edit(
@@ -125,44 +174,84 @@ class LatentEditor:
         rendered: Float[Tensor, "views channels rows columns"],
         originals: Float[Tensor, "views channels rows columns"],
         views: Sequence[int],
+        prompt: str,
     ) -> Edit:
         """z_e = M z'_e + (1 - M) z, where z'_e is the denoised rendering and z the original."""
-        score, mask = self.find_mask(originals, views)
+        score, mask = self.find_mask(originals, views, prompt)
         edited = originals.clone()
         chosen = mask.flatten(1).any(dim=1)
         if chosen.any():
-            edited[chosen] = self.edit_inside(rendered[chosen], originals[chosen], mask[chosen])
+            edited[chosen] = self.edit_inside(rendered[chosen], originals[chosen], mask[chosen], prompt)
         return Edit(edited, mask, score)
 
     def find_mask(
-        self, originals: Float[Tensor, "views channels rows columns"], views: Sequence[int]
+        self, originals: Float[Tensor, "views channels rows columns"], views: Sequence[int], prompt: str
     ) -> tuple[Float[Tensor, "views 1 rows columns"] | None, Bool[Tensor, "views 1 rows columns"]]:
-        """The raw delta score and the mask, or no score and a mask of everything."""
+        """The raw delta score and the mask, or no score and a mask of everything.
+
+        Raises:
+            ValueError: The mask "field" is asked of views before all were surveyed.
+        """
         if self.config.mask == "none":
             return None, torch.ones_like(originals[:, :1], dtype=torch.bool)
-        score = self.score(originals, views)
-        return score, delta_mask(score, self.config.delta_mask)
+        score = self.score(originals, views, prompt)
+        if self.config.mask == "per-view":
+            return score, delta_mask(score, self.config.delta_mask)
+        if prompt not in self._relevance:
+            raise ValueError("The views must be surveyed together before any is masked by what they agree on.")
+        relevance = torch.stack([self._relevance[prompt][view].to(originals) for view in views])
+        return score, relevance_mask(relevance, self.config.delta_mask)
 
     def score(
-        self, originals: Float[Tensor, "views channels rows columns"], views: Sequence[int]
+        self, originals: Float[Tensor, "views channels rows columns"], views: Sequence[int], prompt: str
     ) -> Float[Tensor, "views 1 rows columns"]:
-        """The raw delta score of each view, measured once for a prompt and kept."""
-        self._require_prompt()
-        if self._scored_with != self._score_settings():
-            self._scores, self._scored_with = {}, self._score_settings()
-        missing = [row for row, view in enumerate(views) if view not in self._scores]
+        """The raw delta score of each view, measured once for an instruction and kept."""
+        _require_prompt(prompt)
+        self._drop_stale()
+        known = self._scores.setdefault(prompt, {})
+        missing = [row for row, view in enumerate(views) if view not in known]
         if missing:
             config = self.config
             measured = delta_score(
                 self.denoiser,
                 originals[missing],
-                config.prompt,
+                prompt,
                 config.delta_mask,
                 config.seed,
                 config.max_batch,
             )
-            self._scores.update({views[row]: score for row, score in zip(missing, measured, strict=True)})
-        return torch.stack([self._scores[view].to(originals) for view in views])
+            known.update({views[row]: score for row, score in zip(missing, measured, strict=True)})
+        return torch.stack([known[view].to(originals) for view in views])
+
+    def surveyed(self, prompt: str) -> bool:
+        """Whether `survey` would measure nothing."""
+        self._drop_stale()
+        agreed = self.config.mask != "field" or prompt in self._relevance
+        return self.config.mask == "none" or (prompt in self._surveyed and agreed)
+
+    @torch.no_grad()
+    def survey(self, originals: Sequence[Float[Tensor, "channels _ _"]], prompt: str) -> list[Bool[Tensor, "1 _ _"]]:
+        """Scores all views, and lets them agree if asked; the masks, one for each view."""
+        if self.config.mask == "none":
+            return [torch.ones(1, 1, 1, dtype=torch.bool)]
+        if not self.surveyed(prompt):
+            for batch in self.track(self._batches(originals)):
+                self.score(torch.stack([originals[view] for view in batch]), batch, prompt)
+            self._surveyed.add(prompt)
+        scores = [self._scores[prompt][view] for view in sorted(self._scores[prompt])]
+        config = self.config.delta_mask
+        if self.config.mask == "per-view":
+            return [delta_mask(score[None], config)[0] for score in scores]
+        if prompt not in self._relevance:
+            assert self.agree is not None
+            relevance = [gated_relevance(score[None], config)[0] for score in scores]
+            anywhere = any(bool(view.any()) for view in relevance)
+            self._relevance[prompt] = self.agree(prompt, relevance) if anywhere else relevance
+        return [relevance_mask(relevance[None], config)[0] for relevance in self._relevance[prompt]]
+
+    def forget(self) -> None:
+        """Drops all scores."""
+        self._scores, self._relevance, self._surveyed = {}, {}, set()
 
     @torch.no_grad()
     def edit_inside(
@@ -170,9 +259,10 @@ class LatentEditor:
         rendered: Float[Tensor, "views channels rows columns"],
         originals: Float[Tensor, "views channels rows columns"],
         mask: Bool[Tensor, "views 1 rows columns"],
+        prompt: str,
     ) -> Float[Tensor, "views channels rows columns"]:
         """Noises the rendered views to a random timestep, denoises them by the prompt, blends by the mask."""
-        self._require_prompt()
+        _require_prompt(prompt)
         _require_finite(rendered, "The scene renders numbers that are not finite: go back to a checkpoint.")
         config, schedule = self.config, self.denoiser.noise_schedule
         low, high = self._noise_range()
@@ -187,7 +277,7 @@ class LatentEditor:
             schedule.add_noise(rendered, noise, start),
             originals,
             schedule.descending_timesteps(start, config.denoising_steps),
-            config.prompt,
+            prompt,
             config.guidance,
             blend_noised if config.blending == "per-step" else None,
             config.max_batch,
@@ -199,24 +289,42 @@ class LatentEditor:
         """What a resumed edit needs to go on as if it had never stopped."""
         return {
             "generator": self.generator.get_state(),
-            "scores": {view: score.cpu() for view, score in self._scores.items()},
+            "scores": {
+                prompt: {view: score.cpu() for view, score in scores.items()} for prompt, scores in self._scores.items()
+            },
+            "relevance": {prompt: [view.cpu() for view in views] for prompt, views in self._relevance.items()},
+            "surveyed": sorted(self._surveyed),
             "scored_with": self._scored_with,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Goes on from there; what was measured by other settings than the present ones is measured again."""
         self.generator.set_state(state["generator"].cpu())
-        self._scores = dict(state["scores"])
+        self._scores = {prompt: dict(scores) for prompt, scores in state["scores"].items()}
+        self._relevance, self._surveyed = dict(state["relevance"]), set(state["surveyed"])
         self._scored_with = state["scored_with"]
 
     def _score_settings(self) -> dict[str, Any]:
         """Everything in the config that a raw score depends on."""
         mask = self.config.delta_mask
-        return {
-            "prompt": self.config.prompt,
-            "noise_level": mask.noise_level,
-            "draws": mask.draws,
-            "seed": self.config.seed,
-        }
+        return {"noise_level": mask.noise_level, "draws": mask.draws, "seed": self.config.seed}
+
+    def _drop_stale(self) -> None:
+        """Drops what was measured by other settings."""
+        if self._scored_with != self._score_settings():
+            self.forget()
+            self._scored_with = self._score_settings()
+
+    def _batches(self, originals: Sequence[Tensor]) -> list[list[int]]:
+        """The views in batches of one size each."""
+        by_size: dict[torch.Size, list[int]] = {}
+        for view, original in enumerate(originals):
+            by_size.setdefault(original.shape, []).append(view)
+        return [
+            views[first : first + SURVEY_BATCH]
+            for views in by_size.values()
+            for first in range(0, len(views), SURVEY_BATCH)
+        ]
 
     def _noise_range(self) -> tuple[int, int]:
         """The timesteps between which an edit starts; even the least has room for the denoising steps."""
@@ -229,9 +337,10 @@ class LatentEditor:
         schedule.descending_timesteps(low, config.denoising_steps)
         return low, high
 
-    def _require_prompt(self) -> None:
-        if not self.config.prompt.strip():
-            raise ValueError('There is nothing to edit by: give a prompt, for example "make the sphere red".')
+
+def _require_prompt(prompt: str) -> None:
+    if not prompt.strip():
+        raise ValueError('There is nothing to edit by: give a prompt, for example "make the sphere red".')
 
 
 def _require_finite(latents: Tensor, complaint: str) -> None:

@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional
 
 from latenteditor.editing.dataset_update import Resumable
 from latenteditor.editing.delta_mask import blend
-from latenteditor.editing.editor import Edit, Editor
+from latenteditor.editing.editor import Edit, Editor, Surveyor
 
 
 @runtime_checkable
@@ -49,19 +49,33 @@ class PixelEditor:
         rendered: Float[Tensor, "views 3 height width"],
         originals: Float[Tensor, "views 3 height width"],
         views: Sequence[int],
+        prompt: str,
     ) -> Edit:
         """M D(z_e) + (1 - M) I: the decoded edit in the mask, the photograph elsewhere; all of the renderings' size."""
         originals = originals.to(rendered)
         height, width = rendered.shape[-2:]
-        whole = self._multiple(height), self._multiple(width)
-        rendered_latents, original_latents = (
-            self.autoencoder.encode(_resize(images, whole)) for images in (rendered, originals)
-        )
-        edited, mask, score = self.editor.edit(rendered_latents, original_latents, views)
+        rendered_latents, original_latents = (self._encode(images) for images in (rendered, originals))
+        edited, mask, score = self.editor.edit(rendered_latents, original_latents, views, prompt)
         images = _resize(self.autoencoder.decode(edited), (height, width))
         mask = _enlarge(mask.float(), (height, width)) > 0
         score = None if score is None else _enlarge(score, (height, width))
         return Edit(blend(mask, images, originals), mask, score)
+
+    def surveyed(self, prompt: str) -> bool:
+        """Whether the editor of latents knows all views, or does not look before it edits."""
+        return not isinstance(self.editor, Surveyor) or self.editor.surveyed(prompt)
+
+    @torch.no_grad()
+    def survey(self, originals: Sequence[Float[Tensor, "3 _ _"]], prompt: str) -> list[Bool[Tensor, "1 _ _"]]:
+        """The masks of all views, at the resolution of their latents; no mask stands for all of a view."""
+        if not isinstance(self.editor, Surveyor):
+            return [torch.ones(1, 1, 1, dtype=torch.bool)]
+        return self.editor.survey([self._encode(image[None])[0] for image in originals], prompt)
+
+    def forget(self) -> None:
+        """Lets the editor of latents drop what it knows of the views."""
+        if isinstance(self.editor, Surveyor):
+            self.editor.forget()
 
     def state_dict(self) -> dict[str, Any]:
         """The state of the editor of latents, if it has one."""
@@ -70,6 +84,11 @@ class PixelEditor:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         if isinstance(self.editor, Resumable):
             self.editor.load_state_dict(state)
+
+    def _encode(self, images: Tensor) -> Tensor:
+        """The latents of images of any size."""
+        height, width = images.shape[-2:]
+        return self.autoencoder.encode(_resize(images, (self._multiple(height), self._multiple(width))))
 
     def _multiple(self, side: int) -> int:
         """The nearest length that latent cells fill."""

@@ -316,13 +316,13 @@ class LatentDataManager(EditableDataManager):
         """Returns random rays and, once latents are encoded, their targets, and now and then a whole view."""
         self.train_count += 1
         assert self.train_pixel_sampler is not None
-        cells = self._train_cells.sample(self.train_pixel_sampler.num_rays_per_batch)
+        cells, rays = self.sample_rays(self.train_pixel_sampler.num_rays_per_batch)
         batch: dict[str, Any] = {"indices": cells}
         if self.views is not None:
             batch["latents"] = self.views.at(cells)
             if step % self.steps_per_view == 0:
                 batch["view"] = self._whole_view(self._train_cells.next_view())
-        return self.train_ray_generator(cells.to(self.device)), batch
+        return rays, batch
 
     def next_eval(self, step: int) -> tuple[RayBundle, dict[str, Any]]:
         """Returns random rays of the held-out views and their latents."""
@@ -334,6 +334,11 @@ class LatentDataManager(EditableDataManager):
         cells = self._eval_cells.sample(self.eval_pixel_sampler.num_rays_per_batch)
         rays = self.eval_ray_generator(cells.to(self.device))
         return rays, {"indices": cells, "latents": self._eval_views.at(cells)}
+
+    def sample_rays(self, num_rays: int) -> tuple[Int[Tensor, "rays 3"], RayBundle]:
+        """Returns random cells of the training views as (view, row, column), and the rays through them."""
+        cells = self._train_cells.sample(num_rays)
+        return cells, self.train_ray_generator(cells.to(self.device))
 
     def _whole_view(self, index: int) -> WholeView:
         assert self.views is not None

@@ -25,10 +25,6 @@ class TrainingScene:
         """The photograph, or its latents."""
         return self.datamanager.originals[view]
 
-    def target(self, view: int) -> Float[Tensor, "channels rows columns"]:
-        """What the view is trained towards now."""
-        return self.datamanager.targets[view]
-
     def render(self, view: int) -> Float[Tensor, "channels rows columns"]:
         """What the scene shows now from the view's camera."""
         return self._render(view)

@@ -1,5 +1,6 @@
 """What latenteditor and in2n share: a scene that is reconstructed or loaded, and then edited as it trains."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
@@ -8,15 +9,18 @@ from jaxtyping import Float
 from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackAttributes, TrainingCallbackLocation
 from nerfstudio.pipelines.base_pipeline import VanillaPipeline
 from nerfstudio.utils import colormaps, writer
-from nerfstudio.utils.rich_utils import CONSOLE
+from nerfstudio.utils.rich_utils import CONSOLE, get_progress
 from torch import Tensor
 from torch.nn import functional
 
 from latenteditor.diffusion.instruct_pix2pix import load_instruct_pix2pix
+from latenteditor.diffusion.language_model import load_language_model
 from latenteditor.editing.dataset_update import EditableScene, EditedView, IterativeDatasetUpdate
 from latenteditor.editing.delta_mask import normalise
 from latenteditor.editing.edit_schedule import EditSchedule, EditScheduleConfig
-from latenteditor.editing.editor import EditConfig, Editor, LatentEditor
+from latenteditor.editing.editor import Agreement, EditConfig, Editor, LatentEditor
+from latenteditor.editing.layers import LayerStack
+from latenteditor.editing.prompts import PromptSplitConfig, load_splitter
 
 EXTRA_STATE = "_extra_state"
 
@@ -29,11 +33,24 @@ class EditingConfig:
     """What to change, and how."""
     schedule: EditScheduleConfig = field(default_factory=EditScheduleConfig)
     """Which views are edited when."""
+    split: PromptSplitConfig = field(default_factory=PromptSplitConfig)
+    """How a prompt that asks for several things is split: each gets its own mask and edit, and is a layer of its own. A
+    prompt is kept whole where there is no mask."""
+    hide_layers: tuple[int, ...] = ()
+    """Numbers of layers of the loaded run to switch off, as it lists them; the scene goes back to what it was there."""
+    show_layers: tuple[int, ...] = ()
+    """Numbers of layers of the loaded run to switch on again."""
+    remove_layers: tuple[int, ...] = ()
+    """Numbers of layers of the loaded run to remove for good. The loaded run itself keeps them."""
     reconstruction_steps: int = 3000
     """Steps that learn the scene before the first edit, where no run is loaded with --load-dir. As many as
     latent-nerfacto trains."""
     edits_per_picture: int = 10
     """A view edit with its mask goes to tensorboard (or wandb) every this many view edits. Our choice."""
+
+
+class NothingToEdit(Exception):
+    """The views show nothing that the prompt is about: the scene should be left as it is."""
 
 
 class EditingPipeline(VanillaPipeline):
@@ -59,7 +76,8 @@ class EditingPipeline(VanillaPipeline):
             ValueError: There is no prompt to train with, or a number that does not fit.
         """
         self.trains = test_mode == "val"
-        if self.trains and not config.edit.prompt.strip():
+        self.layers = LayerStack()
+        if self.trains and not config.edit.prompt.strip() and not _changes_layers(config):
             raise ValueError(
                 'There is no prompt: say what to change, as in --pipeline.edit.prompt "make the sphere red".'
             )
@@ -70,7 +88,9 @@ class EditingPipeline(VanillaPipeline):
             )
         super().__init__(config, device, test_mode, world_size, local_rank, grad_scaler)  # type: ignore[arg-type]
         self.editor = self.load_editor(device) if self.trains else None
+        self.split_prompt = load_splitter(config.split, load_language_model) if self.trains else None
         self.update: IterativeDatasetUpdate | None = None
+        self.begun = False
         self.first_edit_step = config.reconstruction_steps
         self._edit_state: dict[str, Any] = {}
 
@@ -94,9 +114,10 @@ class EditingPipeline(VanillaPipeline):
         assert self.editor is not None
         scene = self.make_scene()
         schedule = EditSchedule(self.config.schedule, scene.num_views, self.first_edit_step)
-        self.update = IterativeDatasetUpdate(scene, self.editor, schedule)
+        self.update = IterativeDatasetUpdate(scene, self.editor, schedule, self.layers)
         if self._edit_state:
             self.update.load_state_dict(self._edit_state)
+        self._change_layers(self.update)
         trainer = training_callback_attributes.trainer
         if trainer is not None:
             self._check_steps(trainer.config.max_num_iterations)
@@ -106,13 +127,53 @@ class EditingPipeline(VanillaPipeline):
         ]
 
     def update_views(self, step: int) -> None:
-        """Edits the views that are due before this step, and reports on them."""
+        """Edits the views that are due before this step, and reports on them.
+
+        Raises:
+            NothingToEdit: The views show nothing that the prompt is about.
+        """
         assert self.update is not None
-        if step >= self.first_edit_step:
-            self.freeze_cameras()
+        if step < self.first_edit_step:
+            return
+        if not self.begun:
+            self.begin()
         edited = self.update.before_step(step)
         if edited:
             self._report(edited, step)
+
+    def begin(self) -> None:
+        """Starts on the prompt, or goes on with it where the loaded run was made by the same one.
+
+        Raises:
+            NothingToEdit: The views show nothing that the prompt is about.
+        """
+        assert self.update is not None and self.split_prompt is not None
+        update, request = self.update, self.config.edit.prompt.strip()
+        self.begun = True
+        self.freeze_cameras()
+        if not request:
+            update.current = []
+            return
+        if not update.current or update.current[0].request != request:
+            prompts = [request] if self.config.edit.mask == "none" else self.split_prompt(request)
+            update.begin(prompts, request)
+            if len(prompts) > 1:
+                CONSOLE.log(f"The prompt is edited as {len(prompts)} instructions: {'; '.join(prompts)}.")
+        found = update.survey()
+        absent = [layer for layer in update.current if layer not in found]
+        for layer in absent:
+            CONSOLE.log(f"Nothing in the {update.scene.num_views} views answers to '{layer.prompt}'.")
+            update.remove(layer.number)
+        if not update.current and not _changes_layers(self.config):
+            raise NothingToEdit(
+                "The scene is left as it was. If it should have changed, lower --pipeline.edit.delta-mask.gate, "
+                "or say it in other words."
+            )
+        if update.current:
+            self.keep_original()
+
+    def keep_original(self) -> None:
+        """Keeps the unedited scene beside the edited one, where a method can show both."""
 
     def freeze_cameras(self) -> None:
         """Cameras do not train on edited views, which do not agree with each other yet."""
@@ -122,17 +183,33 @@ class EditingPipeline(VanillaPipeline):
     def get_extra_state(self) -> dict[str, Any]:
         """The edit as it stands, for the checkpoint."""
         edit = self._edit_state if self.update is None else self.update.state_dict()
-        return {"first_edit_step": self.first_edit_step, "edit": edit}
+        return {"first_edit_step": self.first_edit_step, "edit": edit, "layers": self.layers.state_dict()}
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
-        """Takes an edit from a checkpoint; it is restored when training starts."""
+        """Takes an edit and its layers from a checkpoint; the edit is restored when training starts."""
         self.first_edit_step = state["first_edit_step"]
         self._edit_state = state["edit"]
+        self.layers.load_state_dict(state["layers"])
 
     def load_pipeline(self, loaded_state: dict[str, Any], step: int) -> None:
         """Loads a reconstruction, which is edited from here on, or an edited run, whose edit goes on."""
         self.first_edit_step = step + 1
         super().load_pipeline({EXTRA_STATE: self.get_extra_state(), **loaded_state}, step)
+
+    def _change_layers(self, update: IterativeDatasetUpdate) -> None:
+        """Switches and removes the layers that the command names, and trains the views towards what is left."""
+        if self.layers.layers:
+            CONSOLE.log(f"The loaded scene has {self.layers.listing()}.")
+        for numbers, change in (
+            (self.config.hide_layers, lambda number: update.switch(number, False)),
+            (self.config.show_layers, lambda number: update.switch(number, True)),
+            (self.config.remove_layers, update.remove),
+        ):
+            for number in numbers:
+                change(number)
+        update.show_layers()
+        if _changes_layers(self.config):
+            CONSOLE.log(f"It goes on with {self.layers.listing() or 'no layer'}.")
 
     def _check_steps(self, max_num_iterations: int) -> None:
         """Refuses a run that would end before its first edit."""
@@ -182,8 +259,15 @@ class EditingPipeline(VanillaPipeline):
         return torch.cat([pane.to(before) for pane in panes], dim=1).cpu()
 
 
-def load_latent_editor(config: EditConfig, device: str | torch.device, channels: int) -> LatentEditor:
-    """Loads the InstructPix2Pix that edits, for latents with this many channels.
+def _changes_layers(config: EditingConfig) -> bool:
+    """Whether layers of the loaded run are to be switched or removed."""
+    return bool(config.hide_layers or config.show_layers or config.remove_layers)
+
+
+def load_latent_editor(
+    config: EditConfig, device: str | torch.device, channels: int, agree: Agreement | None = None
+) -> LatentEditor:
+    """Loads the InstructPix2Pix that edits, for latents with this many channels; `agree` serves the mask "field".
 
     Raises:
         ValueError: There is no such model, or it edits other latents, or cannot read the prompt.
@@ -191,4 +275,12 @@ def load_latent_editor(config: EditConfig, device: str | torch.device, channels:
     denoiser = load_instruct_pix2pix(config.model, device, config.half_precision, config.cpu_offload)
     denoiser.require_channels(channels)
     denoiser.embed(config.prompt)
-    return LatentEditor(denoiser, config)
+    editor = LatentEditor(denoiser, config, agree)
+    editor.track = _with_progress
+    return editor
+
+
+def _with_progress(batches: Sequence[list[int]]) -> Iterator[list[int]]:
+    """The batches, with a progress bar."""
+    with get_progress("Scoring views", suffix="batches/s") as progress:
+        yield from progress.track(batches, total=len(batches))

@@ -6,6 +6,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
+from nerfstudio.cameras.rays import RaySamples
+from nerfstudio.data.scene_box import SceneBox
 from nerfstudio.field_components.mlp import MLP
 from nerfstudio.fields.density_fields import HashMLPDensityField
 from nerfstudio.fields.nerfacto_field import NerfactoField
@@ -104,6 +106,14 @@ class LatentField(NerfactoField):
             out_activation=None,
             implementation=implementation,
         )
+
+    def unit_positions(self, ray_samples: RaySamples) -> Float[Tensor, "*rays samples 3"]:
+        """Returns where samples lie in the unit cube in which the field is stored."""
+        positions = ray_samples.frustums.get_positions()
+        if self.spatial_distortion is None:
+            return SceneBox.get_normalized_positions(positions, self.aabb)
+        contracted: Any = self.spatial_distortion(positions)
+        return (contracted + 2.0) / 4.0
 
 
 class LatentDensityField(HashMLPDensityField):

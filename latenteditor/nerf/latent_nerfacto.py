@@ -331,25 +331,22 @@ class LatentNerfactoModel(NerfactoModel):
         """
         size = int(camera.height.flatten()[0]), int(camera.width.flatten()[0])
         latent_size = self._latent_size(size)
-        if latent_size is None:
-            rays = camera.generate_rays(camera_indices=0, keep_shape=True, obb_box=obb_box)
-            return self._with_background(self._maps(rays))
-        latent_camera = resize_cameras(camera.reshape((1,)), [latent_size])
-        rays = latent_camera.generate_rays(camera_indices=0, keep_shape=True, obb_box=obb_box)
-        return self._decoded(self._maps(rays), size)
+        if latent_size is not None:
+            camera = resize_cameras(camera.reshape((1,)), [latent_size])
+        return self._shown(camera.generate_rays(camera_indices=0, keep_shape=True, obb_box=obb_box), size)
 
     @torch.no_grad()
     def get_outputs_for_camera_ray_bundle(self, camera_ray_bundle: RayBundle) -> dict[str, Tensor]:
         """Returns the same as `get_outputs_for_camera` for the rays of all pixels of an image."""
         size = camera_ray_bundle.origins.shape[0], camera_ray_bundle.origins.shape[1]
         latent_size = self._latent_size(size)
-        if latent_size is None:
-            return self._with_background(self._maps(camera_ray_bundle))
-        rows, columns = (
-            ((torch.arange(cells) + 0.5) * pixels / cells).long()
-            for cells, pixels in zip(latent_size, size, strict=True)
-        )
-        return self._decoded(self._maps(camera_ray_bundle[rows[:, None], columns[None, :]]), size)
+        if latent_size is not None:
+            rows, columns = (
+                ((torch.arange(cells) + 0.5) * pixels / cells).long()
+                for cells, pixels in zip(latent_size, size, strict=True)
+            )
+            camera_ray_bundle = camera_ray_bundle[rows[:, None], columns[None, :]]
+        return self._shown(camera_ray_bundle, size)
 
     @torch.no_grad()
     def get_image_metrics_and_images(
@@ -418,7 +415,11 @@ class LatentNerfactoModel(NerfactoModel):
     def _maps(self, rays: RayBundle) -> dict[str, Tensor]:
         return super().get_outputs_for_camera_ray_bundle(rays)
 
-    def _decoded(self, maps: dict[str, Tensor], size: tuple[int, int]) -> dict[str, Tensor]:
+    def _shown(self, rays: RayBundle, size: tuple[int, int]) -> dict[str, Tensor]:
+        """Returns the maps of an image of this (height, width), decoded unless there is a ray for each pixel."""
+        maps = self._maps(rays)
+        if tuple(rays.origins.shape[:2]) == size:
+            return self._with_background(maps)
         latent = maps["latent"].permute(2, 0, 1)
         refined = self.refine(latent.to(self.device))
         image = resize(self.autoencoder.decode(refined[None]).clamp(0, 1), size)[0].to(latent)

@@ -14,6 +14,8 @@ from nerfstudio.engine.trainer import Trainer, TrainerConfig
 from nerfstudio.utils import writer
 from nerfstudio.utils.rich_utils import CONSOLE
 
+from latenteditor.nerf.editing_pipeline import NothingToEdit
+
 
 @dataclass
 class EditTrainerConfig(TrainerConfig):
@@ -30,9 +32,13 @@ class EditTrainer(Trainer):
         return FittingOptimizers(self.config.optimizers.copy(), self.pipeline.get_param_groups())
 
     def train(self) -> None:
-        """Trains ``max_num_iterations`` further steps."""
+        """Trains ``max_num_iterations`` further steps, or ends before the first edit where there is nothing to edit."""
         writer.GLOBAL_BUFFER["max_iter"] = self._start_step + self.config.max_num_iterations
-        super().train()
+        try:
+            super().train()
+        except NothingToEdit as nothing:
+            CONSOLE.log(str(nothing))
+            self._after_train()
 
     def _load_checkpoint(self) -> None:
         """Loads what ``--load-dir`` or ``--load-checkpoint`` names.

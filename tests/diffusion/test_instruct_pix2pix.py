@@ -90,7 +90,7 @@ def test_the_default_edit_runs_and_keeps_what_lies_outside_the_mask_bit_for_bit(
     config = EditConfig(PROMPT)
     config.delta_mask.gate = 0.0
     originals = latents(2, seed=1)
-    edited, mask, score = LatentEditor(instruct_pix2pix, config).edit(latents(2), originals, [0, 1])
+    edited, mask, score = LatentEditor(instruct_pix2pix, config).edit(latents(2), originals, [0, 1], PROMPT)
     assert score is not None
     assert 0 < mask.sum() < mask.numel()
     assert torch.equal(edited.where(~mask, 0.0), originals.where(~mask, 0.0))

@@ -3,8 +3,9 @@ import torch
 
 from latenteditor.editing.dataset_update import EditableScene, IterativeDatasetUpdate, Resumable
 from latenteditor.editing.edit_schedule import EditSchedule, EditScheduleConfig
-from latenteditor.editing.editor import Edit, EditConfig, LatentEditor
+from latenteditor.editing.editor import Edit, EditConfig, LatentEditor, Surveyor
 from latenteditor.editing.guidance import Guidance
+from latenteditor.editing.layers import LayerStack
 from tests.editing.denoisers import KnownEdit
 
 PROMPT = "paint it"
@@ -26,9 +27,6 @@ class PerfectScene:
     def original(self, view):
         return self.originals[view]
 
-    def target(self, view):
-        return self.targets[view]
-
     def render(self, view):
         return self.targets[view] * 0.9
 
@@ -42,7 +40,7 @@ class AddOne:
     def __init__(self) -> None:
         self.batches: list[list[int]] = []
 
-    def edit(self, rendered, originals, views):
+    def edit(self, rendered, originals, views, prompt):
         self.batches.append(list(views))
         return Edit(rendered + 1.0, torch.ones_like(originals[:, :1], dtype=torch.bool), None)
 
@@ -55,17 +53,23 @@ def change() -> torch.Tensor:
 def latent_update(scene: PerfectScene, **schedule) -> IterativeDatasetUpdate:
     config = EditConfig(PROMPT, guidance=Guidance(2.0, 1.2))
     editor = LatentEditor(KnownEdit(change()), config)
-    return IterativeDatasetUpdate(scene, editor, EditSchedule(EditScheduleConfig(**schedule), NUM_VIEWS))
+    update = IterativeDatasetUpdate(scene, editor, EditSchedule(EditScheduleConfig(**schedule), NUM_VIEWS))
+    update.begin([PROMPT], PROMPT)
+    return update
 
 
 def stateless_update(scene: PerfectScene, **schedule) -> IterativeDatasetUpdate:
-    return IterativeDatasetUpdate(scene, AddOne(), EditSchedule(EditScheduleConfig(**schedule), NUM_VIEWS))
+    update = IterativeDatasetUpdate(scene, AddOne(), EditSchedule(EditScheduleConfig(**schedule), NUM_VIEWS))
+    update.begin([PROMPT], PROMPT)
+    return update
 
 
 def test_protocols_are_met():
     assert isinstance(PerfectScene(), EditableScene)
     assert isinstance(latent_update(PerfectScene()).editor, Resumable)
+    assert isinstance(latent_update(PerfectScene()).editor, Surveyor)
     assert not isinstance(AddOne(), Resumable)
+    assert not isinstance(AddOne(), Surveyor)
 
 
 def test_due_views_are_rendered_edited_and_replaced_and_no_others():
@@ -118,8 +122,11 @@ def test_a_resumed_edit_goes_on_bit_for_bit(tmp_path):
         uninterrupted.before_step(step)
     for step in range(7):
         interrupted.before_step(step)
-    torch.save(interrupted.state_dict(), tmp_path / "edit.pt")
-    resumed.load_state_dict(torch.load(tmp_path / "edit.pt", weights_only=True))
+    torch.save((interrupted.layers.state_dict(), interrupted.state_dict()), tmp_path / "edit.pt")
+    layers, edit = torch.load(tmp_path / "edit.pt", weights_only=True)
+    resumed.layers.load_state_dict(layers)
+    resumed.load_state_dict(edit)
+    resumed.show_layers()
     assert resumed.progress == interrupted.progress
     assert all(torch.equal(*pair) for pair in zip(first.targets, second.targets, strict=True))
     for step in range(7, 20):
@@ -128,34 +135,141 @@ def test_a_resumed_edit_goes_on_bit_for_bit(tmp_path):
     assert all(torch.equal(*pair) for pair in zip(whole.targets, second.targets, strict=True))
 
 
-def test_saved_targets_do_not_follow_later_edits():
-    scene = PerfectScene()
-    update = stateless_update(scene)
+def test_saved_views_do_not_follow_later_edits():
+    update = stateless_update(PerfectScene())
     update.edit_views([0])
-    state = update.state_dict()
-    scene.targets[0] += 1.0
-    assert not torch.equal(state["targets"][0], scene.targets[0])
+    (saved,) = update.layers.state_dict()["layers"]
+    update.current[0].edited[0] += 1.0
+    assert not torch.equal(saved["edited"][0], update.current[0].edited[0])
 
 
-def test_loading_undoes_edits_the_saved_state_does_not_have():
-    scene = PerfectScene()
-    update = stateless_update(scene)
-    before = update.state_dict()
-    update.edit_views([0, 1])
-    update.load_state_dict(before)
-    assert all(torch.equal(*pair) for pair in zip(scene.targets, scene.originals, strict=True))
-    assert update.progress.edits == 0
-
-
-def test_reset_gives_the_originals_back():
+def test_reset_gives_the_originals_back_and_keeps_the_layers_switched_off():
     scene = PerfectScene()
     update = latent_update(scene, steps_per_edit=1)
-    first = [row.view for row in update.before_step(0)]
-    update.before_step(1)
+    update.before_step(0)
+    edited = [target.clone() for target in scene.targets]
     update.reset()
     assert all(torch.equal(*pair) for pair in zip(scene.targets, scene.originals, strict=True))
-    assert update.progress == (0, 0, NUM_VIEWS, 0.0)
-    assert [row.view for row in update.before_step(0)] == first
+    assert update.edit_views([0]) == [], "what is switched off is not edited"
+    update.switch(1, True)
+    assert all(torch.equal(*pair) for pair in zip(scene.targets, edited, strict=True))
+
+
+class PaintRow:
+    """Paints the row that the prompt names with the number it names: "3: 5" makes the third row five."""
+
+    def edit(self, rendered, originals, views, prompt):
+        row, value = (int(word) for word in prompt.split(":"))
+        mask = torch.zeros_like(originals[:, :1], dtype=torch.bool)
+        mask[:, :, row] = True
+        self.seen = originals
+        return Edit(torch.where(mask, float(value), originals), mask, None)
+
+
+def painted_update(scene: PerfectScene) -> IterativeDatasetUpdate:
+    return IterativeDatasetUpdate(scene, PaintRow(), EditSchedule(EditScheduleConfig(), NUM_VIEWS))
+
+
+def paint(update: IterativeDatasetUpdate, *prompts: str) -> None:
+    update.begin(prompts, "; ".join(prompts))
+    update.edit_views(range(NUM_VIEWS))
+
+
+def test_the_instructions_of_one_request_are_edited_together_and_the_later_wins_where_both_apply():
+    scene = PerfectScene()
+    update = painted_update(scene)
+    update.begin(["1: 5", "2: 6", "1: 7"], "request")
+    edited = update.edit_views([0])
+    assert [row.prompt for row in edited] == ["1: 5", "2: 6", "1: 7"]
+    assert (scene.targets[0][:, 1] == 7).all()
+    assert (scene.targets[0][:, 2] == 6).all()
+    assert torch.equal(scene.targets[0][:, 3:], scene.originals[0][:, 3:])
+    assert torch.equal(update.editor.seen[0], scene.originals[0]), "each starts from the view before the request"
+
+
+def test_a_second_request_starts_from_what_the_first_made():
+    scene = PerfectScene()
+    update = painted_update(scene)
+    paint(update, "1: 5")
+    paint(update, "2: 6")
+    assert (update.editor.seen[:, :, 1] == 5).all()
+    assert (scene.targets[0][:, 1] == 5).all()
+    assert (scene.targets[0][:, 2] == 6).all()
+
+
+def test_the_second_of_three_edits_can_be_removed_and_the_others_stay():
+    scene = PerfectScene()
+    update = painted_update(scene)
+    for prompt in ("1: 5", "2: 6", "3: 7"):
+        paint(update, prompt)
+    update.remove(2)
+    for original, target in zip(scene.originals, scene.targets, strict=True):
+        assert (target[:, 1] == 5).all()
+        assert torch.equal(target[:, 2], original[:, 2])
+        assert (target[:, 3] == 7).all()
+    assert [layer.number for layer in update.layers.layers] == [1, 3]
+    paint(update, "4: 8")
+    assert [layer.number for layer in update.layers.layers] == [1, 3, 4], "a number is not given twice"
+
+
+def test_a_layer_is_switched_off_and_on_again():
+    scene = PerfectScene()
+    update = painted_update(scene)
+    paint(update, "1: 5")
+    update.switch(1, False)
+    assert all(torch.equal(*pair) for pair in zip(scene.targets, scene.originals, strict=True))
+    update.switch(1, True)
+    assert all((target[:, 1] == 5).all() for target in scene.targets)
+
+
+def test_layers_survive_being_saved(tmp_path):
+    update = painted_update(PerfectScene())
+    paint(update, "1: 5", "2: 6")
+    update.switch(2, False)
+    torch.save(update.layers.state_dict(), tmp_path / "layers.pt")
+    restored = LayerStack()
+    restored.load_state_dict(torch.load(tmp_path / "layers.pt", weights_only=True))
+    assert restored.listing() == update.layers.listing() == "layer 1 '1: 5' (on), layer 2 '2: 6' (off)"
+    original = update.scene.original(1)
+    assert torch.equal(restored.compose(1, original), update.layers.compose(1, original))
+    assert [layer.number for layer in restored.add(["3: 7"], "3: 7")] == [3]
+
+
+@pytest.mark.parametrize("change", [lambda update: update.remove(4), lambda update: update.switch(4, True)])
+def test_a_layer_that_is_not_there_is_refused_with_those_that_are(change):
+    update = painted_update(PerfectScene())
+    with pytest.raises(ValueError, match="There is no layer 4: the scene has none"):
+        change(update)
+    paint(update, "1: 5")
+    with pytest.raises(ValueError, match="There is no layer 4: layer 1 '1: 5'"):
+        change(update)
+
+
+def test_a_survey_finds_the_instructions_that_apply_anywhere():
+    scene = PerfectScene()
+    config = EditConfig(PROMPT)
+    editor = LatentEditor(KnownEdit(change()), config)
+    update = IterativeDatasetUpdate(scene, editor, EditSchedule(EditScheduleConfig(), NUM_VIEWS))
+    update.begin([PROMPT, "something else"], "both")
+    assert [layer.prompt for layer in update.survey()] == [PROMPT]
+    assert update.seconds > 0
+
+
+def test_an_editor_that_does_not_look_before_it_edits_may_change_everything():
+    update = stateless_update(PerfectScene())
+    assert update.survey() == update.current
+
+
+def test_what_lies_above_a_changed_layer_is_looked_for_anew():
+    editor = LatentEditor(KnownEdit(change()), EditConfig(PROMPT))
+    update = IterativeDatasetUpdate(PerfectScene(), editor, EditSchedule(EditScheduleConfig(), NUM_VIEWS))
+    for request in (PROMPT, "another"):
+        update.begin([request], request)
+        update.edit_views([0])
+    update.switch(2, False)
+    assert editor.surveyed("another"), "what lies below did not change"
+    update.switch(1, False)
+    assert not editor.surveyed("another")
 
 
 def test_an_edit_of_another_scene_is_refused():

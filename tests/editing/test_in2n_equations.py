@@ -85,7 +85,7 @@ def test_an_edit_is_what_the_published_equations_say(networks, tiny_instruct_pix
     config = EditConfig(PROMPT, mask="none", seed=seed)
     editor = PixelEditor(LatentEditor(load_instruct_pix2pix(model, "cpu"), config), load_autoencoder(model, "cpu"))
     rendered, original = draw_images(10 + seed), draw_images(20 + seed)
-    edited, mask, _ = editor.edit(rendered, original, [0])
+    edited, mask, _ = editor.edit(rendered, original, [0], PROMPT)
 
     generator = torch.Generator().manual_seed(seed)
     t = int(torch.randint(20, 980, (), generator=generator))  # [0.02, 0.98] of 1,000 timesteps.

@@ -53,7 +53,7 @@ def test_protocols_are_met():
 
 def test_without_a_mask_the_image_is_the_decoded_edit_everywhere():
     originals = images(1)
-    edit = make_editor("none", change()).edit(images(0), originals, [0, 1])
+    edit = make_editor("none", change()).edit(images(0), originals, [0, 1], PROMPT)
     squares = Squares()
     torch.testing.assert_close(edit.edited, squares.decode(squares.encode(originals) + change()), atol=1e-4, rtol=0)
     assert edit.score is None
@@ -63,7 +63,7 @@ def test_without_a_mask_the_image_is_the_decoded_edit_everywhere():
 
 def test_with_a_mask_the_photograph_stays_outside_it_bit_for_bit():
     originals, squares = images(1), Squares()
-    edited, mask, score = make_editor("per-view", change()).edit(images(0), originals, [0, 1])
+    edited, mask, score = make_editor("per-view", change()).edit(images(0), originals, [0, 1], PROMPT)
     pixels = region().repeat_interleave(4, dim=1).repeat_interleave(4, dim=2)
     assert torch.equal(mask, pixels.expand(2, 1, 24, 32))
     assert torch.equal(edited.where(~mask, 0.0), originals.where(~mask, 0.0))
@@ -76,7 +76,7 @@ def test_with_a_mask_the_photograph_stays_outside_it_bit_for_bit():
 
 @pytest.mark.parametrize("mask", ["none", "per-view"])
 def test_an_edit_has_the_size_of_the_rendering_whatever_the_size_of_a_cell(mask):
-    edit = make_editor(mask, change()).edit(images(0, 25, 31), images(1, 25, 31), [0, 1])
+    edit = make_editor(mask, change()).edit(images(0, 25, 31), images(1, 25, 31), [0, 1], PROMPT)
     assert edit.edited.shape == (2, 3, 25, 31)
     assert edit.mask.shape == (2, 1, 25, 31)
     assert torch.equal(edit.edited.where(~edit.mask, 0.0), images(1, 25, 31).where(~edit.mask, 0.0))
@@ -85,30 +85,30 @@ def test_an_edit_has_the_size_of_the_rendering_whatever_the_size_of_a_cell(mask)
 def test_resizing_moves_nothing():
     """A ramp that is encoded at a neighboring size comes back where it was."""
     ramp = torch.linspace(0.2, 0.8, 62).expand(1, 3, 50, 62)
-    edit = make_editor("none", torch.zeros(1, 1, 1)).edit(ramp, ramp, [0])
+    edit = make_editor("none", torch.zeros(1, 1, 1)).edit(ramp, ramp, [0], PROMPT)
     assert (edit.edited - ramp).abs().max() < 0.6 / 62 * 4
 
 
 def test_arguments_are_not_changed():
     rendered, originals = images(0), images(1)
-    make_editor("per-view", change()).edit(rendered, originals, [0, 1])
+    make_editor("per-view", change()).edit(rendered, originals, [0, 1], PROMPT)
     assert torch.equal(rendered, images(0))
     assert torch.equal(originals, images(1))
 
 
 def test_a_restored_editor_goes_on_as_the_one_that_was_saved():
     saved, restored = (make_editor("per-view", change()) for _ in range(2))
-    saved.edit(images(0), images(1), [0, 1])
+    saved.edit(images(0), images(1), [0, 1], PROMPT)
     restored.load_state_dict(saved.state_dict())
-    edits = [editor.edit(images(2), images(1), [0, 1]).edited for editor in (saved, restored)]
+    edits = [editor.edit(images(2), images(1), [0, 1], PROMPT).edited for editor in (saved, restored)]
     assert torch.equal(*edits)
 
 
 def test_an_editor_without_a_state_will_do():
     class Nothing:
-        def edit(self, rendered, originals, views):
+        def edit(self, rendered, originals, views, prompt):
             return Edit(originals, torch.zeros_like(originals[:, :1], dtype=torch.bool), None)
 
     editor = PixelEditor(Nothing(), Squares())
     editor.load_state_dict(editor.state_dict())
-    assert torch.equal(editor.edit(images(0), images(1), [0, 1]).edited, images(1))
+    assert torch.equal(editor.edit(images(0), images(1), [0, 1], PROMPT).edited, images(1))

@@ -30,6 +30,10 @@ def assert_same(one, other) -> None:
         assert one.keys() == other.keys()
         for name in one:
             assert_same(one[name], other[name])
+    elif isinstance(one, list):
+        assert len(one) == len(other)
+        for pair in zip(one, other, strict=True):
+            assert_same(*pair)
     elif isinstance(one, torch.Tensor):
         assert torch.equal(one, other)
     else:
@@ -42,14 +46,15 @@ def test_training_without_a_prompt_is_refused_with_the_flag_that_gives_one(make_
         runs.set_up(make_edit(**{"pipeline.edit.prompt": prompt}))
 
 
-def test_data_manager_and_model_together_are_an_editable_scene(edited_run):
-    pipeline = edited_run.pipeline
+def test_data_manager_and_model_together_are_an_editable_scene(make_edit):
+    pipeline = runs.set_up(make_edit()).pipeline
     scene = pipeline.make_scene()
     assert isinstance(scene, EditableScene)
     assert scene.num_views == 5
     for view in range(5):
-        assert scene.render(view).shape == scene.original(view).shape == scene.target(view).shape
-        assert torch.equal(scene.target(view), pipeline.datamanager.targets[view])
+        assert scene.render(view).shape == scene.original(view).shape
+        scene.replace(view, scene.original(view) + 1)
+        assert torch.equal(pipeline.datamanager.targets[view], scene.original(view) + 1)
 
 
 def test_due_views_are_edited_and_the_others_keep_their_photographs(edited_run):
@@ -71,6 +76,7 @@ def test_edits_begin_after_the_reconstruction_and_come_as_often_as_asked(make_ed
 
 def test_a_picture_of_an_edit_shows_photograph_score_mask_and_edit(make_edit):
     pipeline = runs.set_up(make_edit()).pipeline
+    pipeline.begin()
     (view,) = pipeline.update.before_step(4)
     picture = pipeline.edit_picture(view)
     assert picture.shape == (runs.SIZE, 4 * runs.SIZE, 3)

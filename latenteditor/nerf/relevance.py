@@ -1,0 +1,65 @@
+"""Where an edit belongs in 3D: relevance, learned from the delta scores of all views and rendered from any camera.
+
+The delta module scores each view by itself, and what it finds flickers from view to view. A small field of its own, one
+for each instruction, is trained so that its rendering comes close to every view's score,
+
+    min over r of the sum over rays (sum_i w_i r(x_i) - score)^2,
+
+with the weights w_i of the scene as it was before any edit, which do not change. It is fitted once, before the first
+view is edited: a region that followed the edited density would move while the edit is under way.
+"""
+
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from nerfstudio.field_components.mlp import MLP
+from torch import Tensor, nn
+
+from latenteditor.nerf.latent_field import DenseGrids
+
+
+@dataclass
+class RelevanceConfig:
+    """The relevance head and how it is fitted. All defaults were measured by us on built-in worlds."""
+
+    steps: int = 200
+    """Steps of the fit, which takes a few seconds. More steps follow single views, less what they agree on."""
+    rays: int = 2048
+    """Rays per step, drawn from all views."""
+    num_levels: int = 3
+    """Grids of the head."""
+    base_res: int = 16
+    """Cells along each side of the coarsest grid."""
+    max_res: int = 64
+    """Cells along each side of the finest grid. Higher follows finer outlines, and the flicker of single views."""
+    grid_lr: float = 1e-1
+    """Learning rate of the grids, as of the scene's own."""
+    network_lr: float = 1e-2
+    """Learning rate of the perceptron, as of the scene's own."""
+
+
+class RelevanceHead(nn.Module):
+    """A relevance in [0, 1] for each position, from grids and a perceptron."""
+
+    def __init__(self, config: RelevanceConfig) -> None:
+        """Starts near one half everywhere."""
+        super().__init__()
+        features_per_level = 2
+        self.grids = DenseGrids(config.num_levels, config.base_res, config.max_res, features_per_level)
+        self.network = MLP(
+            in_dim=config.num_levels * features_per_level,
+            num_layers=2,
+            layer_width=32,
+            out_dim=1,
+            out_activation=nn.Sigmoid(),
+        )
+
+    def forward(self, positions: Float[Tensor, "*rays samples 3"]) -> Float[Tensor, "*rays samples 1"]:
+        """Relevance at positions in the unit cube."""
+        return self.network(self.grids(positions.reshape(-1, 3))).view(*positions.shape[:-1], 1)
+
+    def render(
+        self, positions: Float[Tensor, "*rays samples 3"], weights: Float[Tensor, "*rays samples 1"]
+    ) -> Float[Tensor, "*rays 1"]:
+        """The weighted sum along each ray."""
+        return (weights * self(positions)).sum(dim=-2)
