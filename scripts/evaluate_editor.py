@@ -4,7 +4,7 @@ Writes figures.json, and pictures of the first cases: original, edit, truth and 
 """
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +19,12 @@ from tqdm.auto import tqdm
 from latenteditor.diffusion.autoencoder import Autoencoder, load_autoencoder
 from latenteditor.diffusion.instruct_pix2pix import load_instruct_pix2pix
 from latenteditor.editing.delta_mask import delta_mask, delta_score
-from latenteditor.editing.editor import EditConfig
+from latenteditor.editing.editor import EditConfig, edit_from_noise
 from latenteditor.editing.guidance import Denoiser
 from latenteditor.editing.metrics import psnr
 from latenteditor.miniature.evaluation import (
     Case,
     draw_case,
-    edit_from_noise,
     evaluate_case,
     photograph_cases,
     summarise,
@@ -120,7 +119,9 @@ def picture(cases: list[Case], autoencoder: Autoencoder, denoiser: Denoiser, con
     columns = []
     for case in cases:
         latents = autoencoder.encode(case.before.to(autoencoder.device))
-        edited = autoencoder.decode(edit_from_noise(latents, case.prompt, denoiser, config)).cpu()
+        edited = autoencoder.decode(
+            edit_from_noise(denoiser, latents, latents, replace(config, prompt=case.prompt))
+        ).cpu()
         score = delta_score(denoiser, latents, case.prompt, config.delta_mask, config.seed)
         mask = delta_mask(score, config.delta_mask).float().cpu()
         shown = case.before * (0.35 + 0.65 * F.interpolate(mask, case.before.shape[-2:], mode="nearest-exact"))

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional
 
 from latenteditor.diffusion.models import read_model_file, resolve_model
 
@@ -167,6 +168,26 @@ def load_autoencoder(model: str, device: torch.device | str, half_precision: boo
             f"download the model again or pass another local folder."
         ) from error
     return Autoencoder(network.to(device), config)
+
+
+def working_size(height: int, width: int, image_size: int | None, factor: int) -> tuple[int, int]:
+    """Returns the (height, width) of a photograph at work: its long side `image_size`, both multiples of `factor`.
+
+    Raises:
+        ValueError: If the long side would be no cell long.
+    """
+    long_side = max(height, width) if image_size is None else image_size
+    if long_side < factor:
+        raise ValueError(f"Cannot encode images of {long_side} pixels: a latent cell has {factor}; choose image_size.")
+    scale = long_side / max(height, width) / factor
+    return factor * max(1, round(height * scale)), factor * max(1, round(width * scale))
+
+
+def resize(images: Float[Tensor, "views channels height width"], size: tuple[int, int]) -> Tensor:
+    """Returns images of another (height, width), without aliasing."""
+    if tuple(images.shape[-2:]) == size:
+        return images
+    return functional.interpolate(images, size, mode="bilinear", antialias=True)
 
 
 def _autoencoder_config(found: dict[str, Any], subfolder: str) -> AutoencoderConfig:

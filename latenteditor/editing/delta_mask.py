@@ -128,8 +128,13 @@ def normalise(
 
 
 def reaches_gate(score: Float[Tensor, "views 1 rows columns"], gate: float) -> Bool[Tensor, "views 1 1 1"]:
-    """Which views have something to edit: those whose peak, less the odd outlying cell, reaches the gate."""
-    return (quantile(score.flatten(1), PEAK_QUANTILE) >= gate)[:, None, None, None]
+    """Which views have something to edit: those whose peak reaches the gate."""
+    return (peak(score) >= gate)[:, None, None, None]
+
+
+def peak(score: Float[Tensor, "views 1 rows columns"]) -> Float[Tensor, " views"]:
+    """The highest score of each view, less the odd outlying cell: what is held against the gate."""
+    return quantile(score.flatten(1), PEAK_QUANTILE)
 
 
 def dilate(mask: Bool[Tensor, "views 1 rows columns"], cells: int) -> Bool[Tensor, "views 1 rows columns"]:

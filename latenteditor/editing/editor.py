@@ -1,7 +1,7 @@
 """How one view is edited: noise its rendering, denoise it by the prompt, keep what lies in the mask."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import torch
@@ -18,7 +18,7 @@ from latenteditor.editing.delta_mask import (
     require_usable,
 )
 from latenteditor.editing.guidance import Denoiser, Guidance, predict_for_guidance, require_batch
-from latenteditor.editing.noise_schedule import CLEAN
+from latenteditor.editing.noise_schedule import CLEAN, NoiseSchedule
 
 SURVEY_BATCH = 8
 """Views that are scored together when all are surveyed; our choice. `max_batch` limits what passes the denoiser."""
@@ -137,6 +137,64 @@ def denoise(
     return noisy
 
 
+@torch.no_grad()
+def edit_from(
+    denoiser: Denoiser,
+    rendered: Float[Tensor, "views channels rows columns"],
+    originals: Float[Tensor, "views channels rows columns"],
+    config: EditConfig,
+    start: int,
+    noise: Float[Tensor, "views channels rows columns"],
+    mask: Bool[Tensor, "views 1 rows columns"],
+    on_step: Callable[[], object] | None = None,
+) -> Float[Tensor, "views channels rows columns"]:
+    """Noises the rendered views to timestep `start`, denoises them by the prompt, blends by the mask.
+
+    `on_step` is called after each denoising step.
+
+    Raises:
+        ValueError: A number is not finite in what comes in, or in what comes out.
+    """
+    _require_finite(rendered, "The scene renders numbers that are not finite: go back to a checkpoint.")
+    schedule = denoiser.noise_schedule
+
+    def after_step(latents: Tensor, timestep: int) -> Tensor:
+        if on_step is not None:
+            on_step()
+        if config.blending == "final":
+            return latents
+        return blend(mask, latents, schedule.add_noise(originals, noise, timestep))
+
+    edited = denoise(
+        denoiser,
+        schedule.add_noise(rendered, noise, start),
+        originals,
+        schedule.descending_timesteps(start, config.denoising_steps),
+        config.prompt,
+        config.guidance,
+        after_step,
+        config.max_batch,
+    )
+    _require_finite(edited, "The denoiser's result is not finite: try full precision or less guidance.")
+    return blend(mask, edited, originals)
+
+
+def edit_from_noise(
+    denoiser: Denoiser,
+    rendered: Float[Tensor, "views channels rows columns"],
+    originals: Float[Tensor, "views channels rows columns"],
+    config: EditConfig,
+    mask: Bool[Tensor, "views 1 rows columns"] | None = None,
+    on_step: Callable[[], object] | None = None,
+) -> Float[Tensor, "views channels rows columns"]:
+    """What the editor makes of views when it starts from the most noise allowed; without a mask, everywhere."""
+    _, start = noise_range(config, denoiser.noise_schedule)
+    noise = torch.randn(rendered.shape, generator=torch.Generator().manual_seed(config.seed)).to(rendered)
+    if mask is None:
+        mask = torch.ones_like(rendered[:, :1], dtype=torch.bool)
+    return edit_from(denoiser, rendered, originals, config, start, noise, mask, on_step)
+
+
 class LatentEditor:
     """The editor of the paper: finds where the instruction applies, and denoises the rendered view there."""
 
@@ -161,7 +219,7 @@ class LatentEditor:
         self._relevance: dict[str, list[Tensor]] = {}
         self._surveyed: set[str] = set()
         self._scored_with = self._score_settings()
-        self._noise_range()
+        noise_range(config, denoiser.noise_schedule)
         require_usable(config.delta_mask)
         denoiser.noise_schedule.timestep_at(config.delta_mask.noise_level)
         require_batch(config.max_batch)
@@ -206,7 +264,7 @@ class LatentEditor:
         self, originals: Float[Tensor, "views channels rows columns"], views: Sequence[int], prompt: str
     ) -> Float[Tensor, "views 1 rows columns"]:
         """The raw delta score of each view, measured once for an instruction and kept."""
-        _require_prompt(prompt)
+        require_prompt(prompt)
         self._drop_stale()
         known = self._scores.setdefault(prompt, {})
         missing = [row for row, view in enumerate(views) if view not in known]
@@ -262,28 +320,12 @@ class LatentEditor:
         prompt: str,
     ) -> Float[Tensor, "views channels rows columns"]:
         """Noises the rendered views to a random timestep, denoises them by the prompt, blends by the mask."""
-        _require_prompt(prompt)
-        _require_finite(rendered, "The scene renders numbers that are not finite: go back to a checkpoint.")
-        config, schedule = self.config, self.denoiser.noise_schedule
-        low, high = self._noise_range()
+        require_prompt(prompt)
+        low, high = noise_range(self.config, self.denoiser.noise_schedule)
         start = int(torch.randint(low, high + 1, (), generator=self.generator))
         noise = torch.randn(rendered.shape, generator=self.generator).to(rendered)
-
-        def blend_noised(latents: Tensor, timestep: int) -> Tensor:
-            return blend(mask, latents, schedule.add_noise(originals, noise, timestep))
-
-        edited = denoise(
-            self.denoiser,
-            schedule.add_noise(rendered, noise, start),
-            originals,
-            schedule.descending_timesteps(start, config.denoising_steps),
-            prompt,
-            config.guidance,
-            blend_noised if config.blending == "per-step" else None,
-            config.max_batch,
-        )
-        _require_finite(edited, "The denoiser's result is not finite: try full precision or less guidance.")
-        return blend(mask, edited, originals)
+        config = replace(self.config, prompt=prompt)
+        return edit_from(self.denoiser, rendered, originals, config, start, noise, mask)
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed edit needs to go on as if it had never stopped."""
@@ -326,19 +368,22 @@ class LatentEditor:
             for first in range(0, len(views), SURVEY_BATCH)
         ]
 
-    def _noise_range(self) -> tuple[int, int]:
-        """The timesteps between which an edit starts; even the least has room for the denoising steps."""
-        config, schedule = self.config, self.denoiser.noise_schedule
-        if config.min_noise > config.max_noise:
-            raise ValueError(
-                f"The least noise of an edit, {config.min_noise}, exceeds the most, {config.max_noise}: swap."
-            )
-        low, high = schedule.timestep_at(config.min_noise), schedule.timestep_at(config.max_noise)
-        schedule.descending_timesteps(low, config.denoising_steps)
-        return low, high
+
+def noise_range(config: EditConfig, schedule: NoiseSchedule) -> tuple[int, int]:
+    """The timesteps between which an edit starts; even the least has room for the denoising steps.
+
+    Raises:
+        ValueError: There is no such timestep, or no room.
+    """
+    if config.min_noise > config.max_noise:
+        raise ValueError(f"The least noise of an edit, {config.min_noise}, exceeds the most, {config.max_noise}: swap.")
+    low, high = schedule.timestep_at(config.min_noise), schedule.timestep_at(config.max_noise)
+    schedule.descending_timesteps(low, config.denoising_steps)
+    return low, high
 
 
-def _require_prompt(prompt: str) -> None:
+def require_prompt(prompt: str) -> None:
+    """Refuses an instruction without words."""
     if not prompt.strip():
         raise ValueError('There is nothing to edit by: give a prompt, for example "make the sphere red".')
 

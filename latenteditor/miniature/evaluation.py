@@ -1,6 +1,6 @@
 """How well an editor edits single views of worlds it never saw, where the truth is known."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from latenteditor.diffusion.autoencoder import Autoencoder
 from latenteditor.editing.delta_mask import blend, delta_mask, delta_score
-from latenteditor.editing.editor import EditConfig, denoise
+from latenteditor.editing.editor import EditConfig, edit_from_noise
 from latenteditor.editing.guidance import Denoiser
 from latenteditor.editing.metrics import mask_iou, psnr
 from latenteditor.miniature.instructions import Instruction, idle_wording, random_instruction, random_kind
@@ -135,7 +135,7 @@ def evaluate_case(case: Case, autoencoder: Autoencoder, denoiser: Denoiser, conf
     score = delta_score(denoiser, original, case.prompt, config.delta_mask, config.seed)
     idle_score = delta_score(denoiser, original, case.idle_prompt, config.delta_mask, config.seed)
     found = delta_mask(score, config.delta_mask)
-    latents = edit_from_noise(original, case.prompt, denoiser, config)
+    latents = edit_from_noise(denoiser, original, original, replace(config, prompt=case.prompt))
     edited = autoencoder.decode(latents).cpu()
     masked = autoencoder.decode(blend(found, latents, original)).cpu()
     pixels = F.interpolate(found.float(), case.region.shape[-2:], mode="nearest-exact").bool().cpu()
@@ -172,21 +172,6 @@ def judge(case: Case, edited: Float[Tensor, "1 3 height width"]) -> dict[str, fl
         "region_right": float(region_right),
         "others_kept": float(others_kept),
     }
-
-
-def edit_from_noise(
-    original: Float[Tensor, "views channels rows columns"],
-    prompt: str,
-    denoiser: Denoiser,
-    config: EditConfig,
-) -> Float[Tensor, "views channels rows columns"]:
-    """What the editor makes of views when it starts from the most noise allowed."""
-    schedule = denoiser.noise_schedule
-    start = schedule.timestep_at(config.max_noise)
-    noise = torch.randn(original.shape, generator=torch.Generator().manual_seed(config.seed)).to(original)
-    timesteps = schedule.descending_timesteps(start, config.denoising_steps)
-    noisy = schedule.add_noise(original, noise, start)
-    return denoise(denoiser, noisy, original, timesteps, prompt, config.guidance)
 
 
 def summarise(figures: list[dict[str, float]]) -> dict[str, Any]:

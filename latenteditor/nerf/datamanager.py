@@ -29,7 +29,7 @@ from nerfstudio.utils.rich_utils import get_progress
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from latenteditor.diffusion.autoencoder import Autoencoder
+from latenteditor.diffusion.autoencoder import Autoencoder, resize, working_size
 
 
 @dataclass
@@ -392,19 +392,6 @@ def camera_sizes(cameras: Cameras) -> list[tuple[int, int]]:
     return [(int(height), int(width)) for height, width in zip(cameras.height, cameras.width, strict=True)]
 
 
-def working_size(height: int, width: int, image_size: int | None, factor: int) -> tuple[int, int]:
-    """Returns the (height, width) of a photograph at work: its long side `image_size`, both multiples of `factor`.
-
-    Raises:
-        ValueError: If the long side would be no cell long.
-    """
-    long_side = max(height, width) if image_size is None else image_size
-    if long_side < factor:
-        raise ValueError(f"Cannot encode images of {long_side} pixels: a latent cell has {factor}; choose image_size.")
-    scale = long_side / max(height, width) / factor
-    return factor * max(1, round(height * scale)), factor * max(1, round(width * scale))
-
-
 def resize_cameras(cameras: Cameras, sizes: Sequence[tuple[int, int]]) -> Cameras:
     """Returns copies of cameras that see exactly the same in images of other (height, width)."""
     resized = deepcopy(cameras)
@@ -414,13 +401,6 @@ def resize_cameras(cameras: Cameras, sizes: Sequence[tuple[int, int]]) -> Camera
     resized.fy, resized.cy = cameras.fy * down, cameras.cy * down
     resized.height, resized.width = height, width
     return resized
-
-
-def resize(images: Float[Tensor, "views channels height width"], size: tuple[int, int]) -> Tensor:
-    """Returns images of another (height, width), without aliasing."""
-    if tuple(images.shape[-2:]) == size:
-        return images
-    return F.interpolate(images, size, mode="bilinear", antialias=True)
 
 
 def without_alpha(image: Float[Tensor, "height width channels"]) -> Float[Tensor, "height width 3"]:

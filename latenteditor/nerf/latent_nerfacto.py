@@ -34,17 +34,15 @@ from nerfstudio.pipelines.base_pipeline import VanillaPipeline, VanillaPipelineC
 from nerfstudio.utils import colormaps
 from torch import Tensor, nn
 
-from latenteditor.diffusion.autoencoder import Autoencoder, load_autoencoder
+from latenteditor.diffusion.autoencoder import Autoencoder, load_autoencoder, resize, working_size
 from latenteditor.nerf.adapter import RefinementAdapter
 from latenteditor.nerf.datamanager import (
     LatentDataManager,
     LatentDataManagerConfig,
     ViewStatistics,
     WholeView,
-    resize,
     resize_cameras,
     without_alpha,
-    working_size,
 )
 from latenteditor.nerf.latent_field import (
     Encoding,

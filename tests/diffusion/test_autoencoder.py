@@ -8,7 +8,7 @@ from diffusers.models.autoencoders.autoencoder_tiny import AutoencoderTiny
 from safetensors.torch import save_file
 
 from latenteditor.diffusion import autoencoder as autoencoder_module
-from latenteditor.diffusion.autoencoder import load_autoencoder, read_autoencoder_config
+from latenteditor.diffusion.autoencoder import load_autoencoder, read_autoencoder_config, working_size
 
 TAESD = Path(__file__).parents[3] / "shared" / "weights" / "taesd"
 FOX = Path(__file__).parents[3] / "shared" / "data" / "fox"
@@ -214,3 +214,23 @@ def test_saving_the_holder_of_an_autoencoder_saves_no_weight_of_it(tmp_path):
     holder = torch.nn.Module()
     holder.autoencoder = load_autoencoder(str(tmp_path), "cpu")  # type: ignore[assignment]
     assert not holder.state_dict()
+
+
+@pytest.mark.parametrize(
+    ("native", "image_size", "factor", "expected"),
+    [
+        ((1920, 1080), 512, 8, (512, 288)),
+        ((512, 512), 512, 8, (512, 512)),
+        ((1080, 1920), None, 8, (1080, 1920)),
+        ((1000, 750), 512, 8, (512, 384)),
+        ((101, 77), None, 8, (104, 80)),
+        ((300, 10), 64, 8, (64, 8)),
+    ],
+)
+def test_the_long_side_is_as_asked_and_both_are_multiples_of_a_cell(native, image_size, factor, expected):
+    assert working_size(*native, image_size, factor) == expected
+
+
+def test_an_image_smaller_than_a_cell_is_refused():
+    with pytest.raises(ValueError, match="images of 4 pixels: a latent cell has 8"):
+        working_size(100, 100, 4, 8)

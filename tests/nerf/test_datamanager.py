@@ -6,27 +6,7 @@ import torch
 from nerfstudio.cameras.cameras import Cameras
 
 from latenteditor.nerf import datamanager as datamanager_module
-from latenteditor.nerf.datamanager import CellSampler, Views, resize_cameras, working_size
-
-
-@pytest.mark.parametrize(
-    ("native", "image_size", "factor", "expected"),
-    [
-        ((1920, 1080), 512, 8, (512, 288)),
-        ((512, 512), 512, 8, (512, 512)),
-        ((1080, 1920), None, 8, (1080, 1920)),
-        ((1000, 750), 512, 8, (512, 384)),
-        ((101, 77), None, 8, (104, 80)),
-        ((300, 10), 64, 8, (64, 8)),
-    ],
-)
-def test_the_long_side_is_as_asked_and_both_are_multiples_of_a_cell(native, image_size, factor, expected):
-    assert working_size(*native, image_size, factor) == expected
-
-
-def test_an_image_smaller_than_a_cell_is_refused():
-    with pytest.raises(ValueError, match="images of 4 pixels: a latent cell has 8"):
-        working_size(100, 100, 4, 8)
+from latenteditor.nerf.datamanager import CellSampler, Views, resize_cameras
 
 
 def test_resized_cameras_see_the_same():
