@@ -223,7 +223,7 @@ MISTAKES: list[tuple[str, Callable[[Workplace], Any], str]] = [
     (
         "edit at another size",
         lambda at: load(at, at.edited, pipeline__datamanager__image_size=16),
-        r"holds latents of shape \(4, 2, 2\) and cannot be replaced by latents of shape \(4, 4, 4\)",
+        r"edited at the shape \(4, 4, 4\) and has the shape \(4, 2, 2\) now: load the run with the image size",
     ),
     # Which photographs.
     ("missing photograph", missing_photograph, r"1 of 5 photographs .* do not exist \(00003\.png\)"),

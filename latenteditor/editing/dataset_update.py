@@ -95,13 +95,22 @@ class IterativeDatasetUpdate:
         self.current: list[Layer] = []
         self.edits_per_view = [0] * scene.num_views
         self.seconds = 0.0
+        self._before: tuple[list[Layer], dict[str, int], list[int], float] = ([], {}, [], 0.0)
 
     def begin(self, prompts: Sequence[str], request: str) -> None:
         """Starts a new request, whose instructions are edited on top of everything that is there."""
+        self._before = self.current, self.schedule.state_dict(), self.edits_per_view, self.seconds
         self.current = self.layers.add(prompts, request)
         self.schedule.reset()
         self.edits_per_view = [0] * self.scene.num_views
         self.seconds = 0.0
+
+    def take_back(self) -> None:
+        """Undoes the last `begin`, as long as no view was edited since; the request before it goes on."""
+        for layer in self.current:
+            self.layers.remove(layer.number)
+        self.current, schedule, self.edits_per_view, self.seconds = self._before
+        self.schedule.load_state_dict(schedule)
 
     def survey(self) -> list[Layer]:
         """Looks in all views for what the instructions are about, as far as that was not done yet.

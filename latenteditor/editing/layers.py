@@ -34,9 +34,18 @@ class Layer:
     """Where each edited view was allowed to change."""
 
     def over(self, view: int, below: Float[Tensor, "channels rows columns"]) -> Float[Tensor, "channels rows columns"]:
-        """M edited + (1 - M) below, or what is below where the layer is off or has not edited the view."""
+        """M edited + (1 - M) below, or what is below where the layer is off or has not edited the view.
+
+        Raises:
+            ValueError: The view was edited at another size.
+        """
         if not self.active or view not in self.edited:
             return below
+        if self.edited[view].shape != below.shape:
+            raise ValueError(
+                f"View {view} was edited at the shape {tuple(self.edited[view].shape)} and has the shape "
+                f"{tuple(below.shape)} now: load the run with the image size it was edited at."
+            )
         return blend(self.masks[view].to(below.device), self.edited[view].to(below), below)
 
 

@@ -54,12 +54,17 @@ class PixelEditor:
         """M D(z_e) + (1 - M) I: the decoded edit in the mask, the photograph elsewhere; all of the renderings' size."""
         originals = originals.to(rendered)
         height, width = rendered.shape[-2:]
-        rendered_latents, original_latents = (self._encode(images) for images in (rendered, originals))
+        rendered_latents, original_latents = (self.encode(images) for images in (rendered, originals))
         edited, mask, score = self.editor.edit(rendered_latents, original_latents, views, prompt)
         images = _resize(self.autoencoder.decode(edited), (height, width))
         mask = _enlarge(mask.float(), (height, width)) > 0
         score = None if score is None else _enlarge(score, (height, width))
         return Edit(blend(mask, images, originals), mask, score)
+
+    def encode(self, images: Float[Tensor, "views 3 height width"]) -> Float[Tensor, "views channels rows columns"]:
+        """The latents of images of any size."""
+        height, width = images.shape[-2:]
+        return self.autoencoder.encode(_resize(images, (self._multiple(height), self._multiple(width))))
 
     def surveyed(self, prompt: str) -> bool:
         """Whether the editor of latents knows all views, or does not look before it edits."""
@@ -70,7 +75,7 @@ class PixelEditor:
         """The masks of all views, at the resolution of their latents; no mask stands for all of a view."""
         if not isinstance(self.editor, Surveyor):
             return [torch.ones(1, 1, 1, dtype=torch.bool)]
-        return self.editor.survey([self._encode(image[None])[0] for image in originals], prompt)
+        return self.editor.survey([self.encode(image[None])[0] for image in originals], prompt)
 
     def forget(self) -> None:
         """Lets the editor of latents drop what it knows of the views."""
@@ -84,11 +89,6 @@ class PixelEditor:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         if isinstance(self.editor, Resumable):
             self.editor.load_state_dict(state)
-
-    def _encode(self, images: Tensor) -> Tensor:
-        """The latents of images of any size."""
-        height, width = images.shape[-2:]
-        return self.autoencoder.encode(_resize(images, (self._multiple(height), self._multiple(width))))
 
     def _multiple(self, side: int) -> int:
         """The nearest length that latent cells fill."""

@@ -1,11 +1,12 @@
 """What latenteditor and in2n share: a scene that is reconstructed or loaded, and then edited as it trains."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Float
+from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackAttributes, TrainingCallbackLocation
 from nerfstudio.pipelines.base_pipeline import VanillaPipeline
 from nerfstudio.utils import colormaps, writer
@@ -20,7 +21,9 @@ from latenteditor.editing.delta_mask import normalise
 from latenteditor.editing.edit_schedule import EditSchedule, EditScheduleConfig
 from latenteditor.editing.editor import Agreement, EditConfig, Editor, LatentEditor
 from latenteditor.editing.layers import LayerStack
-from latenteditor.editing.prompts import PromptSplitConfig, load_splitter
+from latenteditor.editing.prompts import PromptSplitConfig, PromptSplitter, keep_whole, load_splitter
+from latenteditor.nerf.edit_controls import EditControls
+from latenteditor.nerf.steering import Steering
 
 EXTRA_STATE = "_extra_state"
 
@@ -60,6 +63,8 @@ class EditingPipeline(VanillaPipeline):
     """A pipeline config that is an ``EditingConfig`` too."""
     reconstruction: ClassVar[str]
     """The method whose runs can be loaded and edited."""
+    masks: ClassVar[Sequence[str]] = ("per-view", "none")
+    """The kinds of mask it knows."""
 
     def __init__(
         self,
@@ -88,15 +93,74 @@ class EditingPipeline(VanillaPipeline):
             )
         super().__init__(config, device, test_mode, world_size, local_rank, grad_scaler)  # type: ignore[arg-type]
         self.editor = self.load_editor(device) if self.trains else None
-        self.split_prompt = load_splitter(config.split, load_language_model) if self.trains else None
         self.update: IterativeDatasetUpdate | None = None
+        self._splitter: PromptSplitter | None = None
+        self._save_config: Callable[[], object] = lambda: None
+        self.steering = Steering(self)
+        self.edit_controls = EditControls(
+            self.steering, self.masks, config.model if hasattr(config.model, "composite") else None
+        )
         self.begun = False
+        self._loaded = False
         self.first_edit_step = config.reconstruction_steps
+        if self.trains and config.edit.prompt.strip():
+            self.instructions(config.edit.prompt)  # Refused now rather than after the reconstruction.
         self._edit_state: dict[str, Any] = {}
 
     def load_editor(self, device: str | torch.device) -> Editor:
         """Loads the networks that edit."""
         raise NotImplementedError
+
+    @property
+    def latent_editor(self) -> LatentEditor | None:
+        """The editor of latents, once it is loaded."""
+        editor: Any = self.editor
+        return editor
+
+    def require_editor(self) -> LatentEditor:
+        """The editor of latents; loaded now where the scene was only looked at so far."""
+        if self.editor is None:
+            self.editor = self.load_editor(self.device)
+        assert self.latent_editor is not None
+        return self.latent_editor
+
+    @property
+    def image_size(self) -> int:
+        """Pixels along the long side of its views."""
+        raise NotImplementedError
+
+    def views_from(
+        self, camera: Cameras
+    ) -> tuple[Float[Tensor, "1 channels rows columns"], Float[Tensor, "1 channels rows columns"]]:
+        """The latents of the unedited scene, and of the scene as it is now, from a camera in pixels."""
+        raise NotImplementedError
+
+    def decoded(self, latents: Float[Tensor, "views channels rows columns"]) -> Float[Tensor, "views 3 height width"]:
+        """Images in [0, 1] of latents that the editor edits."""
+        raise NotImplementedError
+
+    def with_prompt(self, prompt: str) -> EditConfig:
+        """The edit's settings for one instruction; what a view may change is found in that view."""
+        edit = self.config.edit
+        return replace(edit, prompt=prompt, mask="none" if edit.mask == "none" else "per-view")
+
+    def instructions(self, prompt: str) -> list[str]:
+        """Returns the instructions in a prompt; it is kept whole where there is no mask.
+
+        Raises:
+            ValueError: It is empty, or too long for the editor to read.
+        """
+        if self._splitter is None:
+            self._splitter = load_splitter(self.config.split, load_language_model)
+        prompts = keep_whole(prompt) if self.config.edit.mask == "none" else self._splitter(prompt)
+        denoiser: Any = self.require_editor().denoiser
+        for instruction in prompts:
+            denoiser.embed(instruction)
+        return prompts
+
+    def save_settings(self) -> None:
+        """Saves the settings as they are now with the run in training."""
+        self._save_config()
 
     def make_scene(self) -> EditableScene:
         """Makes the scene that is edited, once the data manager has its views."""
@@ -121,6 +185,7 @@ class EditingPipeline(VanillaPipeline):
         trainer = training_callback_attributes.trainer
         if trainer is not None:
             self._check_steps(trainer.config.max_num_iterations)
+            self._save_config = trainer.config.save_config
         return [
             *callbacks,
             TrainingCallback([TrainingCallbackLocation.BEFORE_TRAIN_ITERATION], self.update_views),
@@ -136,8 +201,17 @@ class EditingPipeline(VanillaPipeline):
         if step < self.first_edit_step:
             return
         if not self.begun:
-            self.begin()
-        edited = self.update.before_step(step)
+            try:
+                self.begin()
+            except NothingToEdit as nothing:
+                if not self.steering.asked_to_start:
+                    raise
+                self.steering.pause()
+                self.edit_controls.say(str(nothing))
+                return
+            self.edit_controls.list_layers()
+        views = self.steering.views_due(self.update.schedule.views_due(step))
+        edited = self.update.edit_views(views)
         if edited:
             self._report(edited, step)
 
@@ -147,15 +221,16 @@ class EditingPipeline(VanillaPipeline):
         Raises:
             NothingToEdit: The views show nothing that the prompt is about.
         """
-        assert self.update is not None and self.split_prompt is not None
+        assert self.update is not None
         update, request = self.update, self.config.edit.prompt.strip()
         self.begun = True
         self.freeze_cameras()
         if not request:
             update.current = []
             return
-        if not update.current or update.current[0].request != request:
-            prompts = [request] if self.config.edit.mask == "none" else self.split_prompt(request)
+        fresh = not update.current or update.current[0].request != request
+        if fresh:
+            prompts = self.instructions(request)
             update.begin(prompts, request)
             if len(prompts) > 1:
                 CONSOLE.log(f"The prompt is edited as {len(prompts)} instructions: {'; '.join(prompts)}.")
@@ -163,13 +238,16 @@ class EditingPipeline(VanillaPipeline):
         absent = [layer for layer in update.current if layer not in found]
         for layer in absent:
             CONSOLE.log(f"Nothing in the {update.scene.num_views} views answers to '{layer.prompt}'.")
-            update.remove(layer.number)
-        if not update.current and not _changes_layers(self.config):
+            if fresh and found:
+                update.remove(layer.number)
+        if fresh and not found:
+            update.take_back()
+        if not found and not _changes_layers(self.config):
             raise NothingToEdit(
-                "The scene is left as it was. If it should have changed, lower --pipeline.edit.delta-mask.gate, "
-                "or say it in other words."
+                f"Nothing in the views answers to '{request}': the scene is left as it was. If it should have changed, "
+                "lower --pipeline.edit.delta-mask.gate, or say it in other words."
             )
-        if update.current:
+        if found:
             self.keep_original()
 
     def keep_original(self) -> None:
@@ -193,7 +271,7 @@ class EditingPipeline(VanillaPipeline):
 
     def load_pipeline(self, loaded_state: dict[str, Any], step: int) -> None:
         """Loads a reconstruction, which is edited from here on, or an edited run, whose edit goes on."""
-        self.first_edit_step = step + 1
+        self.first_edit_step, self._loaded = step + 1, True
         super().load_pipeline({EXTRA_STATE: self.get_extra_state(), **loaded_state}, step)
 
     def _change_layers(self, update: IterativeDatasetUpdate) -> None:
@@ -213,11 +291,7 @@ class EditingPipeline(VanillaPipeline):
 
     def _check_steps(self, max_num_iterations: int) -> None:
         """Refuses a run that would end before its first edit."""
-        if (
-            self._edit_state
-            or self.first_edit_step < max_num_iterations
-            or self.first_edit_step != self.config.reconstruction_steps
-        ):
+        if self._loaded or self.first_edit_step < max_num_iterations:
             return
         raise ValueError(
             f"Nothing would be edited: the scene is reconstructed for {self.first_edit_step} steps and training ends "
@@ -274,7 +348,6 @@ def load_latent_editor(
     """
     denoiser = load_instruct_pix2pix(config.model, device, config.half_precision, config.cpu_offload)
     denoiser.require_channels(channels)
-    denoiser.embed(config.prompt)
     editor = LatentEditor(denoiser, config, agree)
     editor.track = _with_progress
     return editor

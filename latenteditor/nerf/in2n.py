@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from latenteditor.diffusion.autoencoder import load_autoencoder
 from latenteditor.diffusion.perceptual import SMALLEST_IMAGE, PerceptualDistance, load_perceptual_distance
-from latenteditor.editing.editor import EditConfig
+from latenteditor.editing.editor import EditConfig, LatentEditor
 from latenteditor.editing.pixel_editor import PixelEditor
 from latenteditor.nerf.datamanager import without_alpha
 from latenteditor.nerf.editable_scene import TrainingScene
@@ -214,6 +214,35 @@ class In2nPipeline(EditingPipeline):
         edit = self.config.edit
         autoencoder = load_autoencoder(self.config.autoencoder or edit.model, device, edit.half_precision)
         return PixelEditor(load_latent_editor(edit, device, autoencoder.channels), autoencoder)
+
+    @property
+    def latent_editor(self) -> LatentEditor | None:
+        """The editor of latents behind the autoencoder."""
+        editor: Any = self.editor
+        return editor and editor.editor
+
+    @property
+    def image_size(self) -> int:
+        """Pixels along the long side of its views."""
+        cameras = self.datamanager.train_ray_generator.cameras
+        return int(torch.maximum(cameras.height, cameras.width).max())
+
+    def views_from(
+        self, camera: Cameras
+    ) -> tuple[Float[Tensor, "1 channels rows columns"], Float[Tensor, "1 channels rows columns"]]:
+        """The latents of what the scene shows now, twice: it keeps no unedited scene."""
+        self.require_editor()
+        editor: Any = self.editor
+        with evaluation(self.in2n_model):
+            shown = self.in2n_model.get_outputs_for_camera(camera)["rgb"]
+        image = shown.to(self.device).permute(2, 0, 1)[None]
+        latents = editor.encode(image.float())
+        return latents, latents
+
+    def decoded(self, latents: Float[Tensor, "views channels rows columns"]) -> Float[Tensor, "views 3 height width"]:
+        """Images of latents."""
+        editor: Any = self.editor
+        return editor.autoencoder.decode(latents).clamp(0, 1)
 
     def make_scene(self) -> TrainingScene:
         """Makes a scene that shows images."""

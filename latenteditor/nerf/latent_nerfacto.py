@@ -275,6 +275,21 @@ class LatentNerfactoModel(NerfactoModel):
         rays = camera.to(self.device).generate_rays(camera_indices=0, keep_shape=True)
         return self.refine(self._field_latents(rays))
 
+    @torch.no_grad()
+    def latents_from(self, camera: Cameras) -> Float[Tensor, "channels rows columns"]:
+        """Returns the refined latents of one camera whose height and width count pixels.
+
+        Raises:
+            ValueError: It sees too few pixels for latents.
+        """
+        size = int(camera.height.flatten()[0]), int(camera.width.flatten()[0])
+        latent_size = self._latent_size(size)
+        if latent_size is None:
+            raise ValueError(
+                f"An image of {size[1]}x{size[0]} pixels is too small for latents: make the window larger."
+            )
+        return self.render_latents(resize_cameras(camera.reshape((1,)), [latent_size]))
+
     def get_metrics_dict(self, outputs: dict[str, Any], batch: dict[str, Any]) -> dict[str, Tensor]:
         """Returns the latent PSNR of the rays, with data range `LATENT_RANGE`, and nerfacto's distortion."""
         metrics: dict[str, Any] = {}

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
+from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.cameras.rays import RayBundle
 from nerfstudio.model_components import renderers
 from nerfstudio.utils.rich_utils import CONSOLE
@@ -213,6 +214,7 @@ class LatentEditorPipeline(EditingPipeline, LatentNerfactoPipeline):
 
     config: LatentEditorPipelineConfig
     reconstruction = "latent-nerfacto"
+    masks = ("per-view", "field", "none")
 
     def __init__(self, config: LatentEditorPipelineConfig, *args: Any, **kwargs: Any) -> None:
         """Builds scene and editor, and shows the scene by the edit's mask and layers; the arguments are the host's."""
@@ -238,6 +240,24 @@ class LatentEditorPipeline(EditingPipeline, LatentNerfactoPipeline):
     def shown(self, views: Float[Tensor, "views channels rows columns"]) -> Float[Tensor, "views 3 height width"]:
         """Returns the decoded latents."""
         return self.autoencoder.decode(views)
+
+    @property
+    def image_size(self) -> int:
+        """Pixels along the long side of its views."""
+        return int(self.latent_model.image_size)
+
+    def views_from(
+        self, camera: Cameras
+    ) -> tuple[Float[Tensor, "1 channels rows columns"], Float[Tensor, "1 channels rows columns"]]:
+        """The refined latents of the unedited scene, and of the scene as it is now."""
+        model = self.editor_model
+        original = model if model.original is None else model.original
+        unedited, now = (scene.latents_from(camera)[None] for scene in (original, model))
+        return unedited, now
+
+    def decoded(self, latents: Float[Tensor, "views channels rows columns"]) -> Float[Tensor, "views 3 height width"]:
+        """Images of latents."""
+        return self.autoencoder.decode(latents).clamp(0, 1)
 
     def keep_original(self) -> None:
         """Keeps the scene as it is before its first edit."""

@@ -255,6 +255,19 @@ def test_a_survey_finds_the_instructions_that_apply_anywhere():
     assert update.seconds > 0
 
 
+def test_a_request_that_is_taken_back_leaves_the_one_before_it_where_it_was():
+    update = painted_update(PerfectScene())
+    paint(update, "1: 5")
+    first, progress, due = update.current, update.progress, update.schedule.views_dealt
+    update.schedule.deal()
+    update.begin(["2: 6"], "2: 6")
+    update.take_back()
+    assert update.current is first
+    assert update.progress == progress
+    assert update.schedule.views_dealt == due + 1
+    assert update.layers.listing() == "layer 1 '1: 5' (on)"
+
+
 def test_an_editor_that_does_not_look_before_it_edits_may_change_everything():
     update = stateless_update(PerfectScene())
     assert update.survey() == update.current

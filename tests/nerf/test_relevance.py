@@ -4,13 +4,11 @@ import pytest
 import torch
 from torch import nn
 
-from latenteditor.editing.editor import LatentEditor
-from latenteditor.editing.guidance import Guidance
 from latenteditor.nerf.editing_pipeline import NothingToEdit
 from latenteditor.nerf.latenteditor import LazyMaps
 from latenteditor.nerf.relevance import RelevanceConfig, RelevanceHead
 from tests import runs
-from tests.editing.denoisers import KnownEdit
+from tests.nerf.known_words import train, with_known_words
 
 
 @pytest.fixture
@@ -20,40 +18,6 @@ def make_edit(tiny_world_folder, tiny_instruct_pix2pix_folder, tmp_path):
         return runs.edit(tiny_world_folder, tiny_instruct_pix2pix_folder, tmp_path, steps, **options)
 
     return make
-
-
-class KnownWords(KnownEdit):
-    """Adds to the upper half of the latents at "up", to the lower at "down", and knows no other word."""
-
-    def predict_noise(self, noisy, image_condition, timestep, prompts):
-        rows = noisy.shape[-2]
-        upper = (torch.arange(rows) < rows // 2)[:, None].expand(rows, noisy.shape[-1])
-        words = {"up": upper, "down": ~upper}
-        predicted = torch.empty_like(noisy)
-        for row, prompt in enumerate(prompts):
-            self.prompt = prompt
-            self.change = 3.0 * words.get(prompt.split()[-1] if prompt else "", torch.zeros(rows, 1))
-            predicted[row : row + 1] = super().predict_noise(
-                noisy[row : row + 1], image_condition[row : row + 1], timestep, [prompt]
-            )
-        return predicted
-
-
-def with_known_words(trainer):
-    """A trainer whose pipeline edits by known words."""
-    pipeline = trainer.pipeline
-    config = pipeline.config.edit
-    config.guidance, config.delta_mask.gate = Guidance(1.0, 1.0), 0.1
-    agree = getattr(pipeline, "agree", None)
-    pipeline.editor = LatentEditor(KnownWords(torch.zeros(1)), config, agree)
-    pipeline.update.editor = pipeline.editor
-    return trainer
-
-
-def train(config):
-    trainer = with_known_words(runs.set_up(config))
-    trainer.train()
-    return trainer
 
 
 def test_a_head_learns_the_relevance_of_positions():

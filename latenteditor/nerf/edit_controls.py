@@ -1,0 +1,188 @@
+"""The viewer's boxes, sliders and buttons, with which an edit is steered while it runs.
+
+They write into the edit's config, which everything reads anew, and call the pipeline's actions. The host holds the lock
+of training and rendering while one of their callbacks runs, so that nothing here meets a step or a frame half way.
+"""
+
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from nerfstudio.viewer.viewer_elements import (
+    ViewerButton,
+    ViewerCheckbox,
+    ViewerControl,
+    ViewerDropdown,
+    ViewerElement,
+    ViewerNumber,
+    ViewerParameter,
+    ViewerSlider,
+    ViewerText,
+)
+from PIL import Image
+from torch import nn
+
+from latenteditor.nerf.steering import Steering
+
+NO_LAYER = "none"
+
+
+class Notes(ViewerElement[str]):
+    """Text, and pictures, that the viewer shows."""
+
+    def __init__(self, content: str) -> None:
+        """Shows `content`, in markdown, until it is replaced."""
+        super().__init__("", cb_hook=lambda _: None)
+        self._content = content
+        self._folder = tempfile.TemporaryDirectory(prefix="latenteditor-viewer-")
+
+    @property
+    def content(self) -> str:
+        """What is shown."""
+        return self._content
+
+    def show(self, text: str, picture: Float[np.ndarray, "height width 3"] | None = None) -> None:
+        """Shows a text, and a picture with values in [0, 1]."""
+        self._content = text
+        if picture is not None:
+            path = Path(self._folder.name) / "preview.png"
+            Image.fromarray((255 * picture.clip(0, 1)).round().astype(np.uint8)).save(path)
+            self._content += f"\n\n![{text}]({path.name})"
+        if self.gui_handle is not None:
+            handle: Any = self.gui_handle
+            handle.content = self._content
+
+    def install(self, viser_server: Any) -> None:
+        """Called by the host when the viewer starts."""
+        self._create_gui_handle(viser_server)
+
+    def _create_gui_handle(self, viser_server: Any) -> None:
+        self.gui_handle = viser_server.gui.add_markdown(self._content, image_root=Path(self._folder.name))
+
+
+class EditControls(nn.Module):
+    """The controls of one pipeline; a module without weights, since that is where the host looks for controls."""
+
+    def __init__(self, steering: Steering, masks: Sequence[str], composite: Any = None) -> None:
+        """Builds the controls.
+
+        Args:
+            steering: What they call; its edit is what they write into.
+            masks: The kinds of mask that the pipeline knows.
+            composite: A config with an option `composite`, where the scene can be shown so.
+        """
+        super().__init__()
+        edit = steering.edit
+        guidance, mask = edit.guidance, edit.delta_mask
+        self.camera = ViewerControl()
+        self._steering = steering
+        self._notes = Notes("Type a prompt, preview it on this view, then start.")
+        self._layer = ViewerDropdown("layer", NO_LAYER, [NO_LAYER], hint="Edits, the lowest first")
+        share = {"min_value": 0.0, "max_value": 1.0, "step": 0.01}
+        elements: list[ViewerElement[Any]] = [
+            self._notes,
+            self._box(ViewerText, "prompt", edit, "prompt", "What to change, as in: turn the bear into a panda"),
+            ViewerButton("Preview on this view", self._act(self._preview)),
+            ViewerButton("Start", self._act(steering.start)),
+            ViewerButton("Pause editing", self._act(steering.pause)),
+            ViewerButton("Edit every view now", self._act(steering.edit_every_view)),
+            ViewerButton("Reset to original", self._act(steering.reset)),
+            self._box(ViewerNumber, "text guidance", guidance, "text", "How strongly the edit follows the prompt"),
+            self._box(ViewerNumber, "image guidance", guidance, "image", "How strongly it keeps to the unedited view"),
+            self._box(
+                ViewerDropdown, "mask", edit, "mask", "Each view's own, or what all agree on in 3D", options=list(masks)
+            ),
+            self._box(ViewerSlider, "threshold", mask, "threshold", "Down: more of the view may change", **share),
+            self._box(ViewerSlider, "Δt", mask, "noise_level", "Noise at which relevance is measured", **share),
+            self._box(ViewerSlider, "least noise", edit, "min_noise", "Up: every edit changes more", **share),
+            self._box(ViewerSlider, "most noise", edit, "max_noise", "Down: closer to the scene as it is now", **share),
+        ]
+        if composite is not None:
+            hint = "Shows the unedited scene outside the region; needs the mask 'field'"
+            elements.append(self._box(ViewerCheckbox, "original outside", composite, "composite", hint))
+        elements += [
+            self._layer,
+            ViewerButton("Switch layer on / off", self._act(lambda: self._on_layer(steering.switch_layer))),
+            ViewerButton("Remove layer", self._act(lambda: self._on_layer(steering.remove_layer))),
+        ]
+        # The host finds controls among attributes, and shows them in the order of their names.
+        for index, element in enumerate(elements):
+            setattr(self, f"control_{index:02d}", element)
+
+    def say(self, text: str) -> None:
+        """Shows a line, and the layers as they are now."""
+        self._notes.show(text)
+        self.list_layers()
+
+    def list_layers(self) -> None:
+        """Shows the layers as they are now."""
+        layers = self._steering.layers.layers
+        names = [f"{layer.number}: {layer.prompt} ({'on' if layer.active else 'off'})" for layer in layers]
+        if (names or [NO_LAYER]) == self._layer.options:
+            return
+        chosen = _number(self._layer.value)
+        self._layer.set_options(names or [NO_LAYER])
+        self._layer.value = next((name for name in names if _number(name) == chosen), (names or [NO_LAYER])[-1])
+
+    def _box(
+        self, kind: Callable[..., ViewerParameter], label: str, owner: Any, name: str, hint: str, **options: Any
+    ) -> ViewerParameter:
+        """A control that writes its value into a config, or says why it cannot."""
+
+        def write(element: ViewerParameter) -> None:
+            before, value = getattr(owner, name), element.value
+            if value == before:
+                return
+            setattr(owner, name, value)
+            try:
+                self._steering.check_edit()
+            except ValueError as error:
+                setattr(owner, name, before)
+                element.value = before
+                self.say(str(error))
+            else:
+                self._steering.settings_changed()
+                self.say(f"{label}: {value}")
+
+        # No threshold edits every cell, as the lowest one nearly does.
+        initial = 0.0 if getattr(owner, name) is None else getattr(owner, name)
+        return kind(label, default_value=initial, cb_hook=write, hint=hint, **options)
+
+    def _act(self, action: Callable[[], str | None]) -> Callable[[Any], None]:
+        """A button's callback: what the action says, or why it cannot."""
+
+        def act(_: Any) -> None:
+            try:
+                said = action()
+            except ValueError as error:
+                said = str(error)
+            if said is not None:
+                self.say(said)
+
+        return act
+
+    def _preview(self) -> None:
+        """Shows the edit of the view in front of the camera."""
+        clients = self.camera.viser_server.get_clients()
+        if not clients:
+            return
+        aspect = next(iter(clients.values())).camera.aspect
+        size = self._steering.image_size
+        camera = self.camera.get_camera(round(size / max(aspect, 1.0)), round(size * min(aspect, 1.0)))
+        assert camera is not None
+        picture, said = self._steering.preview(camera)
+        self._notes.show(said, picture.cpu().numpy())
+
+    def _on_layer(self, action: Callable[[int], str]) -> str:
+        """Acts on the layer that is chosen."""
+        number = _number(self._layer.value)
+        return "There is no layer yet." if number is None else action(number)
+
+
+def _number(name: str) -> int | None:
+    """The number a layer's name starts with."""
+    head = name.split(":", maxsplit=1)[0]
+    return int(head) if head.isdigit() else None
