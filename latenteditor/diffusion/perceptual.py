@@ -1,5 +1,6 @@
 """LPIPS, how different two images look to a network (arXiv 1801.03924): AlexNet's features under learned weights."""
 
+import copy
 import pickle
 import warnings
 from pathlib import Path
@@ -20,11 +21,29 @@ class PerceptualDistance:
         """Freezes `network`, an LPIPS of the package lpips."""
         self._network = network.eval().requires_grad_(False)
 
+    @property
+    def device(self) -> torch.device:
+        """Where the network computes."""
+        return next(self._network.parameters()).device
+
     def __call__(
         self, images: Float[Tensor, "images 3 height width"], references: Float[Tensor, "images 3 height width"]
     ) -> Float[Tensor, " images"]:
         """The distance of each pair of images in [0, 1]. Gradients flow to images that ask for them."""
         return self._network(2 * images.clamp(0, 1) - 1, 2 * references.clamp(0, 1) - 1).flatten()
+
+    def distance_map(
+        self, images: Float[Tensor, "images 3 height width"], references: Float[Tensor, "images 3 height width"]
+    ) -> Float[Tensor, "images 1 height width"]:
+        """The distance around each pixel, of which the package lpips makes its spatial LPIPS.
+
+        Each of AlexNet's layers is enlarged to the images' size, so the mean is near, not equal, to the distance, and
+        what lies beyond a region's border counts for some way into it.
+        """
+        # A shallow copy: the same weights under another switch of the package.
+        spatial: Any = copy.copy(self._network)
+        spatial.spatial = True
+        return spatial(2 * images.clamp(0, 1) - 1, 2 * references.clamp(0, 1) - 1)
 
 
 def load_perceptual_distance(weights: Path | None, device: torch.device | str) -> PerceptualDistance:

@@ -39,6 +39,21 @@ def test_the_distance_is_that_of_the_package(weights, lpips_network):
     assert (distance(images(0), images(0)) == 0).all()
 
 
+def test_the_map_is_the_spatial_one_of_the_package(weights):
+    import lpips
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        spatial = lpips.LPIPS(net="alex", pnet_rand=True, spatial=True, verbose=False)
+    spatial.load_state_dict(torch.load(weights, weights_only=True))
+    distance = load_perceptual_distance(weights, "cpu")
+    before = distance(images(0, 40), images(1, 40))
+    found = distance.distance_map(images(0, 40), images(1, 40))
+    assert found.shape == (2, 1, 40, 40)
+    torch.testing.assert_close(found, spatial(images(0, 40), images(1, 40), normalize=True).detach())
+    assert torch.equal(distance(images(0, 40), images(1, 40)), before)
+
+
 def test_gradients_reach_the_image_and_not_the_network(weights):
     distance = load_perceptual_distance(weights, "cpu")
     image = images(0).requires_grad_()
@@ -80,3 +95,14 @@ def test_the_real_weights_find_a_blurred_image_nearer_than_one_of_noise():
     blurred = torch.nn.functional.avg_pool2d(image, 3, stride=1, padding=1, count_include_pad=False)
     noisy = (image + 0.1 * torch.randn(image.shape, generator=torch.Generator().manual_seed(1))).clamp(0, 1)
     assert 0 < distance(image, blurred) < distance(image, noisy)
+
+
+@pytest.mark.skipif(not WEIGHTS.is_file(), reason="needs ../shared/weights/lpips")
+def test_the_map_of_the_real_weights_is_high_where_the_images_differ():
+    distance = load_perceptual_distance(WEIGHTS, "cpu")
+    image = torch.nn.functional.interpolate(images(0, 8)[:1], (128, 128), mode="bicubic").clamp(0, 1)
+    other = image.clone()
+    other[..., :32] = images(1, 128)[:1, ..., :32]
+    found = distance.distance_map(image, other)[0, 0]
+    assert found[:, :32].mean() > 5 * found[:, 96:].mean()
+    assert found.mean() == pytest.approx(distance(image, other).item(), rel=0.1)
