@@ -89,7 +89,7 @@ class Plan(NamedTuple):
     method: str
     """The method that edits."""
     settings: list[Setting]
-    """Its settings, without the prompt."""
+    """Its settings, without the prompt and without numbers of steps."""
     iterations: int
     """Its training steps."""
     reconstruction: str
@@ -106,6 +106,11 @@ class Plan(NamedTuple):
 
 SCENE_GROUPS = ("datamanager", "model", "autoencoder")
 """Parts of a pipeline that describe the scene: what a recipe sets there goes for its reconstruction too."""
+
+ITERATIONS = ("max_num_iterations",)
+"""Training steps of the edit."""
+RECONSTRUCTION_STEPS = ("pipeline", "reconstruction_steps")
+"""Training steps of the reconstruction, which is a run of its own here: the edit, which loads it, is not told."""
 
 ELSEWHERE = {
     "pipeline.edit.prompt": "it is the recipe's own `prompt`",
@@ -192,11 +197,11 @@ def make_plan(recipe: Recipe, method: str | None = None) -> Plan:
     values = {setting.names: setting.value for setting in known}
     return Plan(
         method=method,
-        settings=[setting for setting in known if setting.names != ("max_num_iterations",)],
-        iterations=values.get(("max_num_iterations",), config.max_num_iterations),
+        settings=[setting for setting in known if setting.names not in (ITERATIONS, RECONSTRUCTION_STEPS)],
+        iterations=values.get(ITERATIONS, config.max_num_iterations),
         reconstruction=reconstruction,
         reconstruction_settings=_scene_settings(known, config, base),
-        reconstruction_iterations=values.get(("pipeline", "reconstruction_steps"), base.max_num_iterations),
+        reconstruction_iterations=values.get(RECONSTRUCTION_STEPS, base.max_num_iterations),
         dataparser=[parser, *words_of(parser_settings)],
         skipped=[setting for setting in settings if setting not in known],
     )

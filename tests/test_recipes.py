@@ -98,6 +98,7 @@ def test_steps_are_the_methods_own_unless_the_recipe_sets_them(methods):
     settings = {"max_num_iterations": 11, "pipeline": {"reconstruction_steps": 7}}
     plan = make_plan(recipe(settings=settings))
     assert (plan.iterations, plan.reconstruction_iterations) == (11, 7)
+    assert plan.settings == []
 
 
 def test_settings_become_words():
