@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 import tyro
 
-from latenteditor.recipes import Plan, Recipe, make_plan, read_recipe, words_of
+from latenteditor.recipes import Captions, Plan, Recipe, make_plan, read_recipe, words_of
 
 INTERRUPTED = 130
 """The exit code of a command that was stopped from the keyboard."""
@@ -156,6 +156,9 @@ class Output:
 
 Stage = Training | Output
 
+VIEWS = Path("test/rgb")
+"""Where ns-render puts the pictures of held-out views."""
+
 
 @dataclass
 class Folders:
@@ -223,21 +226,33 @@ def make_stages(args: Args, recipe: Recipe, plan: Plan) -> list[Stage]:
     words = ["--pipeline.edit.prompt", recipe.prompt, *words_of(plan.settings)]
     edit = folders.training("edit", args.recipe.stem, plan.method, plan.iterations, words, scene)
     video, figures = edit.folder / "edit.mp4", edit.folder / "figures.json"
+    unedited_views, edited_views = held_out_views("unedited views", scene), held_out_views("edited views", edit)
     return [
         scene,
         edit,
-        held_out_views("unedited views", scene),
-        held_out_views("edited views", edit),
+        unedited_views,
+        edited_views,
+        measures(unedited_views, edited_views, edit.folder / "measures", recipe.captions),
         Output("video", ns("ns-render", "interpolate", edit, video, "--rendered-output-names", "rgb"), video),
         Output("evaluation", ns("ns-eval", "", edit, figures), figures),
     ]
 
 
 def held_out_views(name: str, training: Training) -> Output:
-    """Pictures of the held-out views, which CLIP's and other measures can compare between two runs."""
+    """Pictures of the held-out views, which are compared between two runs."""
     views = training.folder / "views"
     flags = ["--split", "test", "--rendered-output-names", "rgb", "--image-format", "png"]
     return Output(name, ns("ns-render", "dataset", training, views, *flags), views)
+
+
+def measures(unedited: Output, edited: Output, folder: Path, captions: Captions) -> Output:
+    """What the edit changed on the held-out views, by CLIP among others where it can be had."""
+    command = [
+        "python", str(Path(__file__).with_name("evaluate_edit.py")),
+        "--original", str(unedited.result / VIEWS), "--edited", str(edited.result / VIEWS), "--output", str(folder),
+        "--source-caption", captions.source, "--target-caption", captions.target,
+    ]  # fmt: skip
+    return Output("measures", command, folder)
 
 
 def ns(command: str, subcommand: str, training: Training, output: Path, *flags: str) -> list[str]:

@@ -206,9 +206,12 @@ def value_of(config, names):
         config = config[name] if isinstance(config, dict) else getattr(config, name)
     return config
 
+from scripts.evaluate_edit import Args as Measures
+
 kinds = {"ns-train": AnnotatedBaseConfigUnion, "ns-render": Commands, "ns-eval": ComputePSNR}
 for command, asked in json.load(sys.stdin):
-    parsed = tyro.cli(kinds[command[0]], args=command[1:])
+    kind, words = (Measures, command[2:]) if command[0] == "python" else (kinds[command[0]], command[1:])
+    parsed = tyro.cli(kind, args=words)
     print(json.dumps([value_of(parsed, names) for names in asked], default=str))
 """
 """Nerfstudio's own command lines, in a process of their own: its configs do not pass the checks of types here."""
@@ -224,8 +227,9 @@ def test_every_command_is_one_that_nerfstudio_reads_as_meant(tmp_path):
         asked[tuple(edit)] = [(s.names, s.value) for s in plan.settings]
         asked[tuple(edit)].append((("pipeline", "edit", "prompt"), read_recipe(path).prompt))
         if path == FILES[0]:
-            asked |= {tuple(command): [(("load_config",), command[command.index("--load-config") + 1])]
-                      for command in outputs}  # fmt: skip
+            for command in outputs:
+                name, flag = ("edited", "--edited") if command[0] == "python" else ("load_config", "--load-config")
+                asked[tuple(command)] = [((name,), word_after(command, flag))]
     work = [(shlex.split(shlex.join(command)), [names for names, _ in wanted]) for command, wanted in asked.items()]
     finished = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", PARSE],
@@ -261,11 +265,11 @@ if kind == "ns-train":
         path.unlink()
     (checkpoints / f"step-{{last - 10 * stop:09d}}.ckpt").touch()
     sys.exit(7 * stop)
-output = pathlib.Path(after("--output-path"))
+output = pathlib.Path(after("--output" if kind == "python" else "--output-path"))
 if output.exists():
     sys.exit("would write over " + str(output))
 stop = fail.exists() and fail.read_text() == kind
-if kind == "dataset":
+if kind in ("dataset", "python"):
     output.mkdir()
     (output / "half.png").touch()
 else:
@@ -298,7 +302,7 @@ def workshop(tmp_path, monkeypatch):
 
     folder = tmp_path / "bin"
     folder.mkdir()
-    for name in ("ns-train", "ns-render", "ns-eval"):
+    for name in ("ns-train", "ns-render", "ns-eval", "python"):
         script = FAKE.format(python=sys.executable, log=str(Workshop.log), fail=str(Workshop.fail))
         (folder / name).write_text(script)
         (folder / name).chmod(0o755)
@@ -315,7 +319,7 @@ def word_after(command, flag):
 
 def test_a_run_goes_through_every_stage_once_and_never_again(workshop, capsys):
     calls = workshop.run()
-    assert [call[0] for call in calls] == ["ns-train", "ns-train", "ns-render", "ns-render", "ns-render", "ns-eval"]
+    assert [call[0] for call in calls] == ["ns-train"] * 2 + ["ns-render"] * 2 + ["python", "ns-render", "ns-eval"]
     assert [call[1] for call in calls[:2]] == ["latent-nerfacto", "latenteditor"]
     assert word_after(calls[1], "--max-num-iterations") == "30"
     assert Path(word_after(calls[1], "--load-dir")).parent.name == word_after(calls[0], "--timestamp")
