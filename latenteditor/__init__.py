@@ -4,10 +4,13 @@ What happens in which order, and in which file:
 
 1. ``diffusion/autoencoder.py`` encodes each photograph once; ``nerf/datamanager.py`` caches the latents.
 2. ``nerf/latent_nerfacto.py`` learns the scene in latent space; ``nerf/adapter.py`` repairs what single rays cannot.
-3. ``editing/delta_mask.py`` asks ``diffusion/instruct_pix2pix.py`` where the instruction applies.
-4. ``editing/editor.py`` edits a rendered view inside that mask.
-5. ``editing/dataset_update.py`` replaces the view in the training set while the scene goes on training.
-6. The decoder is used to look: the viewer, ``ns-render``, ``ns-eval``.
+3. ``editing/prompts.py`` splits the prompt; each instruction is a layer, ``editing/layers.py``.
+4. ``editing/delta_mask.py`` asks ``diffusion/instruct_pix2pix.py`` where the instruction applies;
+   ``nerf/relevance.py`` lets all views agree on it.
+5. ``editing/editor.py`` edits a rendered view inside that mask.
+6. ``editing/dataset_update.py`` replaces the view in the training set while the scene goes on training;
+   ``nerf/edit_controls.py`` and ``nerf/steering.py`` let somebody steer that in the viewer.
+7. The decoder is used to look: the viewer, ``ns-render``, ``ns-eval``.
 
 ``nerf/in2n.py`` is the baseline, Instruct-NeRF2NeRF: the same loop on images, with ``editing/pixel_editor.py``.
 ``recipes.py`` reads the edits of ``configs/``, which ``scripts/edit_scene.py`` runs.
