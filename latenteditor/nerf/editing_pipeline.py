@@ -95,6 +95,7 @@ class EditingPipeline(VanillaPipeline):
         self.editor = self.load_editor(device) if self.trains else None
         self.update: IterativeDatasetUpdate | None = None
         self._splitter: PromptSplitter | None = None
+        self._instructions: dict[str, list[str]] = {}
         self._save_config: Callable[[], object] = lambda: None
         self.steering = Steering(self)
         self.edit_controls = EditControls(
@@ -152,7 +153,9 @@ class EditingPipeline(VanillaPipeline):
         """
         if self._splitter is None:
             self._splitter = load_splitter(self.config.split, load_language_model)
-        prompts = keep_whole(prompt) if self.config.edit.mask == "none" else self._splitter(prompt)
+        if prompt not in self._instructions:  # A language model is asked once, and may answer otherwise another time.
+            self._instructions[prompt] = self._splitter(prompt)
+        prompts = keep_whole(prompt) if self.config.edit.mask == "none" else self._instructions[prompt]
         denoiser: Any = self.require_editor().denoiser
         for instruction in prompts:
             denoiser.embed(instruction)
