@@ -135,7 +135,8 @@ class IterativeDatasetUpdate:
         """Edits these views now, by every instruction that is switched on. Views of one size share a batch."""
         if not views or not any(layer.active for layer in self.current):
             return []
-        self.survey()
+        if not self._surveyed:
+            self.survey()
         started = perf_counter()
         edited = [view for batch in self._group_by_size(views) for view in self._edit_batch(batch)]
         for view in views:
@@ -232,6 +233,12 @@ class IterativeDatasetUpdate:
         beneath = self.current and changed.request_number < self.current[0].request_number
         if beneath and isinstance(self.editor, Surveyor):
             self.editor.forget()
+
+    @property
+    def _surveyed(self) -> bool:
+        """Whether nothing is to be looked for, by the present settings."""
+        editor = self.editor
+        return not isinstance(editor, Surveyor) or all(editor.surveyed(layer.prompt) for layer in self.current)
 
     def _survey(self, editor: Surveyor, layer: Layer) -> list[Bool[Tensor, "1 _ _"]]:
         views = [] if editor.surveyed(layer.prompt) else [self.base(view) for view in range(self.scene.num_views)]
