@@ -308,17 +308,18 @@ class EditingPipeline(VanillaPipeline):
         progress = self.update.progress
         writer.put_scalar("Edit/view edits", progress.edits, step)
         writer.put_scalar("Edit/seconds per view edit", progress.seconds_per_edit, step)
+        num_edited = len({view.view for view in edited})  # Each by every instruction.
         coverage = torch.stack([view.mask.float().mean() for view in edited]).mean()
         writer.put_scalar("Edit/mask coverage", coverage, step)
         rounds_before, rounds = (
-            (count // progress.num_views) for count in (progress.edits - len(edited), progress.edits)
+            (count // progress.num_views) for count in (progress.edits - num_edited, progress.edits)
         )
         if rounds > rounds_before:
             CONSOLE.log(
                 f"Every view was edited {rounds} time{'s' * (rounds > 1)}: {progress.edits} view edits, "
                 f"{progress.seconds_per_edit:.2f} s each."
             )
-        if (progress.edits - 1) % self.config.edits_per_picture < len(edited):
+        if (progress.edits - 1) % self.config.edits_per_picture < num_edited:
             writer.put_image("Edit/original, score, mask, edit", self.edit_picture(edited[-1]), step)
 
     @torch.no_grad()
