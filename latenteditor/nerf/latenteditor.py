@@ -155,13 +155,13 @@ class LatentEditorModel(LatentNerfactoModel):
         return maps
 
     def _region(self, rays: RayBundle, layers: Sequence[int], size: tuple[int, int]) -> Float[Tensor, "height width 1"]:
-        """How much of each pixel the edit shows: nothing outside the mask's cells, all of it well inside."""
+        """How much of each pixel the edit shows: all in the mask's cells, nothing beyond half a cell around them."""
         relevance = self.render_relevance(rays, layers).permute(2, 0, 1)[None]
         mask = relevance_mask(relevance, self.delta_mask)[0].permute(1, 2, 0).float()
         if tuple(mask.shape[:2]) == size:
             return mask
         # Between the centers of a cell inside and one outside, a half lies on the edge of the mask.
-        return (2 * _enlarge(mask, size, "bilinear") - 1).clamp(min=0)
+        return (2 * _enlarge(mask, size, "bilinear")).clamp(max=1)
 
     @staticmethod
     def _composite(
