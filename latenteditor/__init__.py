@@ -13,7 +13,8 @@ What happens in which order, and in which file:
 7. The decoder is used to look: the viewer, ``ns-render``, ``ns-eval``.
 
 ``nerf/in2n.py`` is the baseline, Instruct-NeRF2NeRF: the same loop on images, with ``editing/pixel_editor.py``.
-``recipes.py`` reads the edits of ``configs/``, which ``scripts/edit_scene.py`` runs.
+``recipes.py`` reads the edits of ``configs/``, which ``scripts/edit_scene.py`` runs; ``figures.py`` writes what scripts
+measure.
 ``miniature/`` is a built-in world with known answers and a small InstructPix2Pix trained on it.
 """
 

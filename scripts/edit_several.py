@@ -5,7 +5,6 @@
 (rows: unedited scene, the edits in their order, what it should look like; columns: held-out views).
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -15,6 +14,7 @@ import numpy as np
 import torch
 import tyro
 
+from latenteditor.figures import write_figures
 from latenteditor.miniature.commands import (
     Run,
     WorldConfig,
@@ -58,7 +58,7 @@ def main(args: Args) -> None:
             seeds.append(seed)
         seed += 1
     worlds = [edit_world(args, seed, count) for seed in seeds]
-    (args.output / f"{args.experiment}.json").write_text(json.dumps(worlds, indent=2) + "\n")
+    write_figures(args.output / f"{args.experiment}.json", worlds)
     for name in worlds[0]["runs"]:
         right = sum(all(solid["right"] for solid in world["runs"][name]["solids"].values()) for world in worlds)
         print(f"{name}: all named solids right in {right} of {len(worlds)} worlds")

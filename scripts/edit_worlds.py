@@ -4,7 +4,6 @@ For each world: photographs, a latent-nerfacto run, a latenteditor run on top, r
 both, a video, a picture (rows: original, mask, edit, truth; columns: held-out views) and a row of the table.
 """
 
-import json
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ import tyro
 
 from latenteditor.diffusion.autoencoder import load_autoencoder
 from latenteditor.diffusion.instruct_pix2pix import load_instruct_pix2pix
+from latenteditor.figures import read_figures, write_figures
 from latenteditor.miniature.commands import (
     Run,
     WorldConfig,
@@ -61,8 +61,8 @@ def main(args: Args) -> None:
     rows = [edit_world(args, seed) for seed in range(args.first_seed, args.first_seed + args.num_worlds)]
     if not all(rows):
         return
-    medians = {name: float(np.median([row[name] for row in rows])) for name in FIGURES}
-    (args.output / "worlds.json").write_text(json.dumps({"worlds": rows, "medians": medians}, indent=2) + "\n")
+    medians = {name: float(np.nanmedian([row[name] for row in rows])) for name in FIGURES}
+    write_figures(args.output / "worlds.json", {"worlds": rows, "medians": medians})
     print_table(rows, medians)
 
 
@@ -96,7 +96,7 @@ def edit_world(args: Args, seed: int) -> dict:
         views = read_held_out_views(data, prompt, *folders)
         masks = find_masks(views, prompt, autoencoder, denoiser, args.edit)
         iio.imwrite(folder / "edit.png", picture(views, masks))
-        (folder / "figures.json").write_text(json.dumps(measure(views, masks, autoencoder), indent=2) + "\n")
+        write_figures(folder / "figures.json", measure(views, masks, autoencoder))
 
     stages: dict[str, Callable[[], object]] = {
         "photographs": photograph,
@@ -113,7 +113,7 @@ def edit_world(args: Args, seed: int) -> dict:
     if "report" not in seconds:
         return {}
     say(f"Picture: {folder / 'edit.png'}")
-    figures = json.loads((folder / "figures.json").read_text())
+    figures = read_figures(folder / "figures.json")
     return {"seed": seed, "prompt": prompt, **figures, "seconds": seconds}
 
 

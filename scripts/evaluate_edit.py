@@ -37,6 +37,7 @@ from latenteditor.editing.metrics import (
     ssim_map,
 )
 from latenteditor.editing.reprojection import Frame, reprojection_error
+from latenteditor.figures import write_figures
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
 PICTURE_COLUMNS = 6
@@ -161,7 +162,7 @@ def main(args: Args) -> None:
 
     args.output.mkdir(parents=True, exist_ok=True)
     content = report(args, scenes, region, figures, clip)
-    (args.output / "figures.json").write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
+    write_figures(args.output / "figures.json", content)
     iio.imwrite(args.output / "frames.png", picture(scenes, truth, region))
     print_table(figures, len(scenes.names), region)
     print(f"Figures: {args.output / 'figures.json'}\nPicture: {args.output / 'frames.png'}")
@@ -469,19 +470,12 @@ def report(args: Args, scenes: Scenes, region: Region | None, figures: list[Figu
                 "definition": figure.definition,
                 "model": figure.model or None,
                 "missing": figure.missing or None,
-                "mean": as_json(figure.mean),
-                "per_pair" if figure.pairs else "per_frame": [as_json(value) for value in figure.values],
+                "mean": figure.mean,
+                "per_pair" if figure.pairs else "per_frame": figure.values,
             }
             for figure in figures
         },
     }  # fmt: skip
-
-
-def as_json(value: float) -> float | str | None:
-    """A number as JSON has it: null where nothing is compared, "Infinity" for the PSNR of equal images."""
-    if math.isnan(value):
-        return None
-    return value if math.isfinite(value) else "Infinity"
 
 
 def picture(scenes: Scenes, truth: list[Tensor] | None, region: Region | None) -> np.ndarray:

@@ -3,7 +3,6 @@
 Writes figures.json, and pictures of the first cases: original, edit, truth and mask.
 """
 
-import json
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from latenteditor.editing.delta_mask import delta_mask, delta_score
 from latenteditor.editing.editor import EditConfig, edit_from_noise
 from latenteditor.editing.guidance import Denoiser
 from latenteditor.editing.metrics import psnr
+from latenteditor.figures import write_figures
 from latenteditor.miniature.evaluation import (
     Case,
     draw_case,
@@ -92,7 +92,7 @@ def main(args: Args) -> None:
         }
         iio.imwrite(args.output / f"{name}.png", picture(cases[:PICTURE_COLUMNS], autoencoder, denoiser, args.edit))
         print_group(name, content[name])
-    (args.output / "figures.json").write_text(json.dumps(content, indent=2, default=str) + "\n")
+    write_figures(args.output / "figures.json", content)
 
 
 def read_photographs(folder: Path, count: int, long_side: int) -> list[np.ndarray]:

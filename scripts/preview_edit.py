@@ -29,6 +29,7 @@ from latenteditor.editing.delta_mask import CLAMPS, DeltaMaskConfig, peak, reach
 from latenteditor.editing.editor import EditConfig, require_prompt
 from latenteditor.editing.guidance import Guidance
 from latenteditor.editing.preview import Preview, preview
+from latenteditor.figures import write_figures
 from latenteditor.miniature.settings import EDIT
 
 NARROWEST_PANE = 320
@@ -139,7 +140,7 @@ def main(args: Args) -> None:
     lines = (f"{args.edit.prompt} ({file.name})", line, settings_line(args, size))
     args.output.parent.mkdir(parents=True, exist_ok=True)
     draw(panes, lines).save(args.output)
-    args.output.with_suffix(".json").write_text(json.dumps(figures, indent=2, default=str) + "\n")
+    write_figures(args.output.with_suffix(".json"), figures)
     print(f"Picture: {args.output}")
     print(line)
 

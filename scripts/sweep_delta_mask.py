@@ -4,7 +4,6 @@ Choose on one range of seeds and report on another: scripts/evaluate_editor.py m
 """
 
 import itertools
-import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from latenteditor.diffusion.autoencoder import load_autoencoder
 from latenteditor.diffusion.instruct_pix2pix import load_instruct_pix2pix
 from latenteditor.editing.delta_mask import CLAMPS, DeltaMaskConfig, delta_mask, delta_score
 from latenteditor.editing.metrics import mask_iou
+from latenteditor.figures import write_figures
 from latenteditor.miniature.evaluation import draw_case
 
 
@@ -78,9 +78,8 @@ def main(args: Args) -> None:
                 }
             )
     rows.sort(key=lambda row: row["iou"] + min(row["idle_empty"], 0.9), reverse=True)
-    args.output.parent.mkdir(parents=True, exist_ok=True)
     content = {"model": args.model, "first_seed": args.first_seed, "num_cases": args.num_cases, "settings": rows}
-    args.output.write_text(json.dumps(content, indent=2) + "\n")
+    write_figures(args.output, content)
     for row in rows[:15]:
         print(
             "   ".join(
