@@ -5,13 +5,9 @@ both, a video, a picture (rows: original, mask, edit, truth; columns: held-out v
 """
 
 import json
-import os
 import shutil
-import subprocess
-import sys
-import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import imageio.v3 as iio
@@ -21,19 +17,27 @@ import tyro
 
 from latenteditor.diffusion.autoencoder import load_autoencoder
 from latenteditor.diffusion.instruct_pix2pix import load_instruct_pix2pix
-from latenteditor.editing.editor import EditConfig
+from latenteditor.miniature.commands import (
+    Run,
+    WorldConfig,
+    edit_flags,
+    render_command,
+    require_prompt,
+    run_command,
+    run_stages,
+    train_command,
+)
 from latenteditor.miniature.dataset import write_dataset, write_truth
-from latenteditor.miniature.instructions import parse, random_recolouring
+from latenteditor.miniature.instructions import parse, recolouring_prompt
 from latenteditor.miniature.report import find_masks, measure, picture, read_held_out_views
-from latenteditor.miniature.settings import EDIT
-from latenteditor.miniature.world import World, random_world
+from latenteditor.miniature.world import random_world
 
 FIGURES = ("mask_iou", "psnr_inside_edited", "psnr_inside_unedited", "psnr_inside_ceiling")
 FIGURES += ("psnr_outside_edited", "psnr_outside_unedited", "psnr_outside_ceiling")
 
 
 @dataclass
-class Args:
+class Args(WorldConfig):
     """Which worlds, which edit, how long."""
 
     output: Path = Path("outputs/worlds")
@@ -50,24 +54,6 @@ class Args:
     """The stage after which to stop: photographs, reconstruction, truth, edit, renders, video or report."""
     video: bool = True
     """Whether to render a video around the edited scene, for which ns-render needs ffmpeg."""
-    num_views: int = 48
-    """Training views."""
-    num_held_out: int = 8
-    """Views for evaluation only."""
-    size: int = 256
-    """Pixels of either side of a view."""
-    reconstruction_steps: int = 1200
-    """Training steps of the unedited scene."""
-    edit_steps: int = 420
-    """Training steps in which views are edited."""
-    steps_per_edit: int = 6
-    """Training steps from one edited view to the next."""
-    near_plane: float = 0.3
-    """Nothing in these worlds is nearer to a camera, in the units of nerfstudio's rescaled poses."""
-    max_res: int = 96
-    """Cells along each side of the field's finest grid."""
-    edit: EditConfig = field(default_factory=lambda: EDIT)
-    """How views are edited; the default is what suits the built-in editor."""
 
 
 def main(args: Args) -> None:
@@ -82,154 +68,79 @@ def main(args: Args) -> None:
 
 def edit_world(args: Args, seed: int) -> dict:
     """One world from photographs to figures; stages that an interrupted run finished are not run again."""
-    folder = (args.output / str(seed)).resolve()  # The host keeps paths as given, and reads them from anywhere.
-    data, runs = folder / "world", folder / "runs/world"
-    renders = {method: folder / "renders" / method for method in ("latent-nerfacto", "latenteditor")}
+    folder = (args.output / str(seed)).resolve()
+    data = folder / "world"
+    unedited, edited = Run(folder, "latent-nerfacto"), Run(folder, "latenteditor")
     world = random_world(seed)
-    prompt = args.prompt or draw_prompt(world, seed)
+    prompt = args.prompt or recolouring_prompt(world, seed)
     parse(prompt, world)
-    print(f"World {seed}: {prompt!r}", flush=True)
+    say(f"World {seed}: {prompt!r}")
     folder.mkdir(parents=True, exist_ok=True)
     require_prompt(folder, prompt)
 
     def photograph() -> None:
         write_dataset(data, world, args.num_views, args.num_held_out, args.size, seed)
 
+    def train(run: Run, steps: int, *flags: object) -> None:
+        run_command(train_command(run, args, args.device, steps, *flags), folder / f"{run.method}.log")
+
     def render_held_out() -> None:
-        for method, target in renders.items():
-            render("dataset", folder, method, "--split", "test", "--rendered-output-names", "rgb",
-                   "--image-format", "png", "--output-path", target)  # fmt: skip
+        for run in (unedited, edited):
+            render(run, "dataset", "--split", "test", "--rendered-output-names", "rgb",
+                   "--image-format", "png", "--output-path", renders(run))  # fmt: skip
 
     def report() -> None:
         autoencoder = load_autoencoder(args.edit.model, args.device)
         denoiser = load_instruct_pix2pix(args.edit.model, args.device)
-        unedited, edited = (target / "test/rgb" for target in renders.values())
-        views = read_held_out_views(data, prompt, unedited, edited)
+        folders = (renders(run) / "test/rgb" for run in (unedited, edited))
+        views = read_held_out_views(data, prompt, *folders)
         masks = find_masks(views, prompt, autoencoder, denoiser, args.edit)
         iio.imwrite(folder / "edit.png", picture(views, masks))
         (folder / "figures.json").write_text(json.dumps(measure(views, masks, autoencoder), indent=2) + "\n")
 
-    base = runs / "latent-nerfacto/run/nerfstudio_models"
     stages: dict[str, Callable[[], object]] = {
         "photographs": photograph,
-        "reconstruction": lambda: train(args, folder, "latent-nerfacto", args.reconstruction_steps, []),
+        "reconstruction": lambda: train(unedited, args.reconstruction_steps),
         "truth": lambda: write_truth(data, prompt),
-        "edit": lambda: train(args, folder, "latenteditor", args.edit_steps, edit_flags(args, prompt, base)),
+        "edit": lambda: train(edited, args.edit_steps, *edit_flags(args, prompt, unedited)),
         "renders": render_held_out,
-        "video": lambda: render_video(folder),
+        "video": lambda: render_video(edited),
         "report": report,
     }
     if not args.video:
         del stages["video"]
-    seconds = run_stages(stages, folder / "seconds.json", args.last_stage)
+    seconds = run_stages(stages, folder / "seconds.json", args.last_stage, say)
     if "report" not in seconds:
         return {}
-    print(f"Picture: {folder / 'edit.png'}", flush=True)
+    say(f"Picture: {folder / 'edit.png'}")
     figures = json.loads((folder / "figures.json").read_text())
     return {"seed": seed, "prompt": prompt, **figures, "seconds": seconds}
 
 
-def require_prompt(folder: Path, prompt: str) -> None:
-    """Refuses to go on with a world that was begun with another prompt."""
-    file = folder / "prompt.txt"
-    if file.exists() and file.read_text() != prompt:
-        raise ValueError(f"{folder} was begun with {file.read_text()!r}, not {prompt!r}: choose another --output.")
-    file.write_text(prompt)
+def renders(run: Run) -> Path:
+    """Where the renders of a run's held-out views lie."""
+    return run.folder / "renders" / run.method
 
 
-def run_stages(stages: dict[str, Callable[[], object]], log: Path, last: str) -> dict[str, float]:
-    """Runs the stages that the log does not have yet, and returns the seconds of each."""
-    seconds = json.loads(log.read_text()) if log.exists() else {}
-    for name, stage in stages.items():
-        if name not in seconds:
-            started = time.perf_counter()
-            stage()
-            seconds[name] = round(time.perf_counter() - started, 1)
-            log.write_text(json.dumps(seconds, indent=2) + "\n")
-            print(f"{name}: {seconds[name]} s", flush=True)
-        if name == last:
-            break
-    return seconds
-
-
-def draw_prompt(world: World, seed: int) -> str:
-    """An instruction for one solid, named by colour and shape."""
-    recolouring = random_recolouring(world, np.random.default_rng((seed, 4)))
-    solid = world.solids[recolouring.solids[0]]
-    return f"make the {solid.colour} {solid.shape} {recolouring.colour}"
-
-
-def train(args: Args, folder: Path, method: str, steps: int, flags: list) -> None:
-    """A run of ns-train."""
-    run_command(
-        "ns-train", method, "--data", folder / "world", "--output-dir", folder / "runs",
-        "--experiment-name", "world", "--timestamp", "run", "--machine.device-type", args.device,
-        "--vis", "tensorboard", "--max-num-iterations", steps,
-        "--steps-per-eval-image", steps, "--steps-per-eval-batch", steps,
-        "--pipeline.autoencoder", args.edit.model, "--pipeline.datamanager.image-size", args.size,
-        "--pipeline.model.near-plane", args.near_plane, "--pipeline.model.max-res", args.max_res,
-        "--pipeline.model.num-levels", 5, *decay_flags(args.reconstruction_steps + args.edit_steps), *flags,
-        log=folder / f"{method}.log",
-    )  # fmt: skip
-
-
-def decay_flags(steps: int) -> list:
-    """Lets every learning rate decay over the whole of a short run."""
-    groups = ("tables", "proposal-networks", "fields", "adapter")
-    return [word for name in groups for word in (f"--optimizers.{name}.scheduler.max-steps", steps)]
-
-
-def edit_flags(args: Args, prompt: str, base: Path) -> list:
-    """What tells ns-train how to edit."""
-    edit, mask = args.edit, args.edit.delta_mask
-    return [
-        "--load-dir", base,
-        "--pipeline.edit.prompt", prompt,
-        "--pipeline.edit.model", edit.model,
-        "--pipeline.edit.guidance.text", edit.guidance.text,
-        "--pipeline.edit.guidance.image", edit.guidance.image,
-        "--pipeline.edit.min-noise", edit.min_noise,
-        "--pipeline.edit.max-noise", edit.max_noise,
-        "--pipeline.edit.denoising-steps", edit.denoising_steps,
-        "--pipeline.edit.mask", edit.mask,
-        "--pipeline.edit.blending", edit.blending,
-        "--pipeline.edit.delta-mask.noise-level", mask.noise_level,
-        "--pipeline.edit.delta-mask.clamp", mask.clamp,
-        "--pipeline.edit.delta-mask.threshold", mask.threshold,
-        "--pipeline.edit.delta-mask.gate", mask.gate,
-        "--pipeline.schedule.steps-per-edit", args.steps_per_edit,
-    ]  # fmt: skip
-
-
-def render(what: str, folder: Path, method: str, *flags: object) -> None:
+def render(run: Run, what: str, *flags: object) -> None:
     """A run of ns-render."""
-    config = folder / "runs/world" / method / "run/config.yml"
-    run_command("ns-render", what, "--load-config", config, *flags, log=folder / f"render-{method}-{what}.log")
+    run_command(render_command(run, what, *flags), run.folder / f"render-{run.method}-{what}.log")
 
 
-def render_video(folder: Path) -> None:
+def render_video(run: Run) -> None:
     """A flight through the held-out cameras, once around the edited scene."""
     if shutil.which("ffmpeg") is None:
-        print("No video: ns-render needs ffmpeg; install it (as in `apt install ffmpeg`) or use scripts/demo.sh.")
+        say("No video: ns-render needs ffmpeg; install it (as in `apt install ffmpeg`) or use scripts/demo.sh.")
         return
-    video = folder / "edit.mp4"
-    render("interpolate", folder, "latenteditor", "--pose-source", "eval", "--interpolation-steps", 8,
+    video = run.folder / "edit.mp4"
+    render(run, "interpolate", "--pose-source", "eval", "--interpolation-steps", 8,
            "--frame-rate", 16, "--rendered-output-names", "rgb", "--output-path", video)  # fmt: skip
-    print(f"Video: {video}", flush=True)
+    say(f"Video: {video}")
 
 
-def run_command(*words: object, log: Path) -> None:
-    """Runs a command of this environment, its output kept in a log."""
-    command = [str(Path(sys.executable).with_name(str(words[0]))), *map(str, words[1:])]
-    environment = {
-        "TORCHDYNAMO_DISABLE": "1",
-        **os.environ,
-    }  # Nothing here compiles; 3 s of imports are saved.
-    with log.open("w") as output:
-        result = subprocess.run(command, stdout=output, stderr=subprocess.STDOUT, env=environment, check=False)
-    if result.returncode:
-        last = "\n".join(log.read_text().splitlines()[-5:])
-        raise SystemExit(f"{words[0]} {words[1]} failed; the end of {log}:\n{last}")
+def say(text: str) -> None:
+    """A line that is seen at once, also where the output goes to a file."""
+    print(text, flush=True)
 
 
 def print_table(rows: list[dict], medians: dict[str, float]) -> None:

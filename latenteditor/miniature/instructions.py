@@ -113,6 +113,13 @@ def random_recolouring(world: World, rng: np.random.Generator, num_solids: int =
     return Instruction(solids, colour=_other_colour(world, solids, rng))
 
 
+def recolouring_prompt(world: World, seed: int) -> str:
+    """A recolouring of one solid, drawn from a seed and worded so that the built-in editor cannot mistake the solid."""
+    recolouring = random_recolouring(world, np.random.default_rng((seed, 4)))
+    solid = world.solids[recolouring.solids[0]]
+    return f"make the {solid.colour} {solid.shape} {recolouring.colour}"
+
+
 def random_kind(rng: np.random.Generator) -> str:
     """A kind of instruction, as often as it is taught."""
     return _choice(rng, list(KIND_SHARES), list(KIND_SHARES.values()))

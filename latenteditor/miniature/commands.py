@@ -1,0 +1,187 @@
+"""The ns-* commands that reconstruct, edit and render a built-in world, run stage by stage.
+
+A world has a folder of its own::
+
+    world/                  its photographs and truth, see ``dataset.py``
+    runs/world/METHOD/NAME  runs of ns-train
+    prompt.txt              the instruction it was begun with
+    seconds.json            the stages that are done, and how long each took
+"""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from latenteditor.editing.editor import EditConfig
+from latenteditor.miniature.settings import EDIT
+
+OPTIMIZERS = ("tables", "proposal-networks", "fields", "adapter")
+"""Groups of parameters with a learning rate of their own."""
+
+
+@dataclass
+class WorldConfig:
+    """How a built-in world is photographed, reconstructed and edited."""
+
+    num_views: int = 48
+    """Training views."""
+    num_held_out: int = 8
+    """Views for evaluation only."""
+    size: int = 256
+    """Pixels of either side of a view."""
+    reconstruction_steps: int = 1200
+    """Training steps of the unedited scene."""
+    edit_steps: int = 420
+    """Training steps in which views are edited."""
+    steps_per_edit: int = 6
+    """Training steps from one edited view to the next."""
+    near_plane: float = 0.3
+    """Nothing in these worlds is nearer to a camera, in the units of nerfstudio's rescaled poses."""
+    max_res: int = 96
+    """Cells along each side of the field's finest grid."""
+    edit: EditConfig = field(default_factory=lambda: EDIT)
+    """How views are edited; the default is what suits the built-in editor."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run of ns-train on the world of a folder."""
+
+    folder: Path
+    """The world's folder, absolute: the host keeps paths as given, and reads them from anywhere."""
+    method: str
+    """The registered method that trains."""
+    name: str = "run"
+    """Tells runs of one method apart."""
+
+    @property
+    def path(self) -> Path:
+        """Where ns-train writes it."""
+        return self.folder / "runs/world" / self.method / self.name
+
+    @property
+    def config(self) -> Path:
+        """What other commands load it by."""
+        return self.path / "config.yml"
+
+    @property
+    def checkpoints(self) -> Path:
+        """What a further run goes on from."""
+        return self.path / "nerfstudio_models"
+
+
+def train_command(run: Run, config: WorldConfig, device: str, steps: int, *flags: object) -> list[str]:
+    """Trains a run for some steps on a device that nerfstudio knows."""
+    return _words(
+        "ns-train", run.method, "--data", run.folder / "world", "--output-dir", run.folder / "runs",
+        "--experiment-name", "world", "--timestamp", run.name, "--machine.device-type", device,
+        "--vis", "tensorboard", "--max-num-iterations", steps,
+        "--steps-per-eval-image", steps, "--steps-per-eval-batch", steps,
+        "--pipeline.autoencoder", config.edit.model, "--pipeline.datamanager.image-size", config.size,
+        "--pipeline.model.near-plane", config.near_plane, "--pipeline.model.max-res", config.max_res,
+        "--pipeline.model.num-levels", 5, *decay_flags(config.reconstruction_steps + config.edit_steps), *flags,
+    )  # fmt: skip
+
+
+def decay_flags(steps: int) -> list[object]:
+    """Lets every learning rate decay over the whole of a short run."""
+    return [word for name in OPTIMIZERS for word in (f"--optimizers.{name}.scheduler.max-steps", steps)]
+
+
+def edit_flags(config: WorldConfig, prompt: str, base: Run) -> list[object]:
+    """What tells ns-train how to edit what another run has reconstructed."""
+    edit, mask = config.edit, config.edit.delta_mask
+    return [
+        "--load-dir", base.checkpoints,
+        "--pipeline.edit.prompt", prompt,
+        "--pipeline.edit.model", edit.model,
+        "--pipeline.edit.guidance.text", edit.guidance.text,
+        "--pipeline.edit.guidance.image", edit.guidance.image,
+        "--pipeline.edit.min-noise", edit.min_noise,
+        "--pipeline.edit.max-noise", edit.max_noise,
+        "--pipeline.edit.denoising-steps", edit.denoising_steps,
+        "--pipeline.edit.mask", edit.mask,
+        "--pipeline.edit.blending", edit.blending,
+        "--pipeline.edit.delta-mask.noise-level", mask.noise_level,
+        "--pipeline.edit.delta-mask.clamp", mask.clamp,
+        "--pipeline.edit.delta-mask.threshold", mask.threshold,
+        "--pipeline.edit.delta-mask.gate", mask.gate,
+        "--pipeline.schedule.steps-per-edit", config.steps_per_edit,
+    ]  # fmt: skip
+
+
+def render_command(run: Run, what: str, *flags: object) -> list[str]:
+    """Renders a run: "dataset", "interpolate" or another subcommand of ns-render."""
+    return _words("ns-render", what, "--load-config", run.config, *flags)
+
+
+def run_command(command: list[str], log: Path) -> None:
+    """Runs a command of this environment, its output kept in a log.
+
+    Raises:
+        ValueError: It failed; the error shows the end of the log.
+    """
+    executable = Path(sys.executable).with_name(command[0])
+    if not executable.exists():
+        raise ValueError(f"There is no {executable}: install nerfstudio into this environment.")
+    environment = {"TORCHDYNAMO_DISABLE": "1", **os.environ}  # Nothing here compiles; 3 s of imports are saved.
+    with log.open("w") as output:
+        words = [str(executable), *command[1:]]
+        result = subprocess.run(words, stdout=output, stderr=subprocess.STDOUT, env=environment, check=False)
+    if result.returncode:
+        last = "\n".join(log.read_text().splitlines()[-5:])
+        raise ValueError(f"{' '.join(command[:2])} failed; the end of {log}:\n{last}")
+
+
+def run_stages(
+    stages: Mapping[str, Callable[[], object]], log: Path, last: str, say: Callable[[str], object]
+) -> dict[str, float]:
+    """Runs the stages that an interrupted run did not finish.
+
+    Args:
+        stages: What is to be done, by name and in its order.
+        log: JSON of the seconds that each finished stage took.
+        last: The stage after which to stop.
+        say: Is told of each stage as it ends.
+
+    Returns:
+        The seconds of each stage up to the last that are done, now or before.
+
+    Raises:
+        ValueError: There is no stage of the name `last`.
+    """
+    if last not in stages:
+        raise ValueError(f"There is no stage {last!r} to stop after: one of {', '.join(stages)} fits.")
+    seconds = json.loads(log.read_text()) if log.exists() else {}
+    for name, stage in stages.items():
+        if name not in seconds:
+            started = time.perf_counter()
+            stage()
+            seconds[name] = round(time.perf_counter() - started, 1)
+            log.write_text(json.dumps(seconds, indent=2) + "\n")
+            say(f"{name}: {seconds[name]} s")
+        if name == last:
+            break
+    return seconds
+
+
+def require_prompt(folder: Path, prompt: str) -> None:
+    """Refuses to go on with a world's folder that was begun with another prompt, and notes the prompt of a new one.
+
+    Raises:
+        ValueError: The folder holds stages of another prompt.
+    """
+    file = folder / "prompt.txt"
+    if file.exists() and file.read_text() != prompt:
+        raise ValueError(f"{folder} was begun with {file.read_text()!r}, not {prompt!r}: choose another --output.")
+    file.write_text(prompt)
+
+
+def _words(*words: object) -> list[str]:
+    """A command line."""
+    return [str(word) for word in words]
