@@ -76,15 +76,16 @@ class Run:
 
 
 def train_command(run: Run, config: WorldConfig, device: str, steps: int, *flags: object) -> list[str]:
-    """Trains a run for some steps on a device that nerfstudio knows."""
+    """Trains a run for some steps on a device that nerfstudio knows; no view is evaluated on the way."""
+    all_steps = config.reconstruction_steps + config.edit_steps
     return _words(
         "ns-train", run.method, "--data", run.folder / "world", "--output-dir", run.folder / "runs",
         "--experiment-name", "world", "--timestamp", run.name, "--machine.device-type", device,
         "--vis", "tensorboard", "--max-num-iterations", steps,
-        "--steps-per-eval-image", steps, "--steps-per-eval-batch", steps,
+        "--steps-per-eval-image", all_steps, "--steps-per-eval-batch", all_steps,
         "--pipeline.autoencoder", config.edit.model, "--pipeline.datamanager.image-size", config.size,
         "--pipeline.model.near-plane", config.near_plane, "--pipeline.model.max-res", config.max_res,
-        "--pipeline.model.num-levels", 5, *decay_flags(config.reconstruction_steps + config.edit_steps), *flags,
+        "--pipeline.model.num-levels", 5, *decay_flags(all_steps), *flags,
     )  # fmt: skip
 
 
@@ -126,16 +127,21 @@ def run_command(command: list[str], log: Path) -> None:
     Raises:
         ValueError: It failed; the error shows the end of the log.
     """
-    executable = Path(sys.executable).with_name(command[0])
-    if not executable.exists():
-        raise ValueError(f"There is no {executable}: install nerfstudio into this environment.")
-    environment = {"TORCHDYNAMO_DISABLE": "1", **os.environ}  # Nothing here compiles; 3 s of imports are saved.
-    with log.open("w") as output:
-        words = [str(executable), *command[1:]]
-        result = subprocess.run(words, stdout=output, stderr=subprocess.STDOUT, env=environment, check=False)
-    if result.returncode:
-        last = "\n".join(log.read_text().splitlines()[-5:])
-        raise ValueError(f"{' '.join(command[:2])} failed; the end of {log}:\n{last}")
+    _run(_installed(command), log, " ".join(command[:2]))
+
+
+def run_measured(command: list[str], log: Path) -> int:
+    """Runs a command as `run_command` does, and returns the most main memory it held, in bytes.
+
+    Raises:
+        ValueError: It failed; the error shows the end of the log.
+    """
+    file = log.with_suffix(".peak")
+    words = [sys.executable, "-m", "latenteditor.miniature.peak_memory", str(file), *_installed(command)]
+    _run(words, log, " ".join(command[:2]))
+    peak = int(file.read_text())
+    file.unlink()
+    return peak
 
 
 def run_stages(
@@ -180,6 +186,24 @@ def require_prompt(folder: Path, prompt: str) -> None:
     if file.exists() and file.read_text() != prompt:
         raise ValueError(f"{folder} was begun with {file.read_text()!r}, not {prompt!r}: choose another --output.")
     file.write_text(prompt)
+
+
+def _installed(command: list[str]) -> list[str]:
+    """A command of this environment."""
+    executable = Path(sys.executable).with_name(command[0])
+    if not executable.exists():
+        raise ValueError(f"There is no {executable}: install nerfstudio into this environment.")
+    return [str(executable), *command[1:]]
+
+
+def _run(words: list[str], log: Path, title: str) -> None:
+    """Runs words as they are."""
+    environment = {"TORCHDYNAMO_DISABLE": "1", **os.environ}  # Nothing here compiles; 3 s of imports are saved.
+    with log.open("w") as output:
+        result = subprocess.run(words, stdout=output, stderr=subprocess.STDOUT, env=environment, check=False)
+    if result.returncode:
+        last = "\n".join(log.read_text().splitlines()[-5:])
+        raise ValueError(f"{title} failed; the end of {log}:\n{last}")
 
 
 def _words(*words: object) -> list[str]:

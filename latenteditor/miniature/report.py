@@ -1,6 +1,7 @@
 """What an edit of a built-in world came to, on its held-out views, against the truth."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,43 +23,62 @@ PICTURE_COLUMNS = 6
 
 
 @dataclass(frozen=True)
-class HeldOutViews:
-    """The held-out views of one world, in one order throughout."""
+class TrueViews:
+    """What is known of the held-out views of one world, in one order throughout."""
 
+    names: list[str]
+    """Their files."""
     photographs: Float[Tensor, "views 3 height width"]
     """The world as it was."""
     truth: Float[Tensor, "views 3 height width"]
     """The world after the instruction."""
     region: Bool[Tensor, "views 1 height width"]
     """Where the two differ."""
+
+
+@dataclass(frozen=True)
+class HeldOutViews(TrueViews):
+    """The held-out views of one world, and what was made of them."""
+
     unedited: Float[Tensor, "views 3 height width"]
     """Renders of the reconstruction."""
     edited: Float[Tensor, "views 3 height width"]
     """Renders of the edited scene."""
 
 
-def read_held_out_views(dataset: Path, prompt: str, unedited: Path, edited: Path) -> HeldOutViews:
-    """Reads photographs and truth from the dataset, renders from two folders of ``ns-render dataset``."""
+def read_true_views(dataset: Path, prompt: str) -> TrueViews:
+    """Reads photographs and truth from the dataset."""
     names = json.loads((dataset / "transforms.json").read_text())["test_filenames"]
     stems = [Path(name).name for name in names]
     truth = truth_folder(dataset, prompt)
-    return HeldOutViews(
+    return TrueViews(
+        names=stems,
         photographs=_images(dataset / "images", stems),
         truth=_images(truth / "images", stems),
         region=torch.stack([torch.from_numpy(iio.imread(truth / "region" / stem) > 0)[None] for stem in stems]),
-        unedited=_images(unedited, stems),
-        edited=_images(edited, stems),
     )
 
 
+def read_held_out_views(dataset: Path, prompt: str, unedited: Path, edited: Path) -> HeldOutViews:
+    """Reads photographs and truth from the dataset, renders from two folders of ``ns-render dataset``."""
+    true = read_true_views(dataset, prompt)
+    return HeldOutViews(**vars(true), unedited=_images(unedited, true.names), edited=_images(edited, true.names))
+
+
 def find_masks(
-    views: HeldOutViews, prompt: str, autoencoder: Autoencoder, denoiser: Denoiser, config: EditConfig
+    views: TrueViews, prompt: str, autoencoder: Autoencoder, denoiser: Denoiser, config: EditConfig
 ) -> Bool[Tensor, "views 1 height width"]:
     """The delta masks of the held-out photographs, at pixel resolution."""
     latents = autoencoder.encode(views.photographs.to(autoencoder.device))
     score = delta_score(denoiser, latents, prompt, config.delta_mask, config.seed)
-    mask = delta_mask(score, config.delta_mask)
-    return F.interpolate(mask.float(), views.region.shape[-2:], mode="nearest-exact").bool().cpu()
+    return at_pixels(delta_mask(score, config.delta_mask), views.region)
+
+
+def at_pixels(
+    mask: Bool[Tensor, "views 1 rows columns"], region: Bool[Tensor, "views 1 height width"]
+) -> Bool[Tensor, "views 1 height width"]:
+    """A mask of latent cells in the size of a region of pixels."""
+    return F.interpolate(mask.float(), region.shape[-2:], mode="nearest-exact").bool().cpu()
 
 
 def measure(
@@ -82,11 +102,21 @@ def measure(
 
 def picture(views: HeldOutViews, masks: Bool[Tensor, "views 1 height width"]) -> np.ndarray:
     """Rows: original, mask, edit, truth; columns: held-out views."""
-    shown = views.photographs * (0.35 + 0.65 * masks)
-    rows = [views.photographs, shown, views.edited, views.truth]
-    columns = slice(0, PICTURE_COLUMNS)
-    grid = torch.cat([torch.cat(list(F.pad(row[columns], (2, 2, 2, 2), value=1.0)), dim=2) for row in rows], dim=1)
-    return (grid.clamp(0, 1) * 255).round().byte().movedim(0, -1).numpy()
+    rows = [views.photographs, highlight(views.photographs, masks), views.edited, views.truth]
+    return grid([row[:PICTURE_COLUMNS] for row in rows])
+
+
+def highlight(
+    images: Float[Tensor, "views 3 height width"], masks: Bool[Tensor, "views 1 height width"]
+) -> Float[Tensor, "views 3 height width"]:
+    """Images that are dark outside a mask."""
+    return images * (0.35 + 0.65 * masks)
+
+
+def grid(rows: Sequence[Float[Tensor, "views 3 height width"]]) -> np.ndarray:
+    """A picture of rows of images, 8 bit, with white lines between them."""
+    pixels = torch.cat([torch.cat(list(F.pad(row, (2, 2, 2, 2), value=1.0)), dim=2) for row in rows], dim=1)
+    return (pixels.clamp(0, 1) * 255).round().byte().movedim(0, -1).numpy()
 
 
 def _images(folder: Path, names: list[str]) -> Float[Tensor, "views 3 height width"]:

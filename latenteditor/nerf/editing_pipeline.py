@@ -1,7 +1,8 @@
 """What latenteditor and in2n share: a scene that is reconstructed or loaded, and then edited as it trains."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
+from time import perf_counter
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -20,7 +21,7 @@ from latenteditor.editing.dataset_update import EditableScene, EditedView, Itera
 from latenteditor.editing.delta_mask import normalise
 from latenteditor.editing.edit_schedule import EditSchedule, EditScheduleConfig
 from latenteditor.editing.editor import Agreement, EditConfig, Editor, LatentEditor
-from latenteditor.editing.layers import LayerStack
+from latenteditor.editing.layers import Layer, LayerStack
 from latenteditor.editing.prompts import PromptSplitConfig, PromptSplitter, keep_whole, load_splitter
 from latenteditor.nerf.edit_controls import EditControls
 from latenteditor.nerf.steering import Steering
@@ -50,6 +51,22 @@ class EditingConfig:
     latent-nerfacto trains."""
     edits_per_picture: int = 10
     """A view edit with its mask goes to tensorboard (or wandb) every this many view edits. Our choice."""
+
+
+@dataclass
+class EditCosts:
+    """What the edits of a scene have cost; a run that goes on from an edited one counts on from there."""
+
+    survey_seconds: float = 0.0
+    """Looking for what the prompt is about: scores of all views and, for the mask "field", the fit of the relevance."""
+    relevance_seconds: float = 0.0
+    """Of these, the fit of the relevance head and its rendering from all views."""
+    edit_seconds: float = 0.0
+    """Rendering, editing and replacing views."""
+    view_edits: int = 0
+    """Edits of single views in that time."""
+    gpu_bytes: int = 0
+    """The most GPU memory that tensors held at once; 0 without a GPU."""
 
 
 class NothingToEdit(Exception):
@@ -102,6 +119,7 @@ class EditingPipeline(VanillaPipeline):
             self.steering, self.masks, config.model if hasattr(config.model, "composite") else None
         )
         self.begun = False
+        self.costs = EditCosts()
         self._loaded = False
         self.first_edit_step = config.reconstruction_steps
         if self.trains and config.edit.prompt.strip():
@@ -214,8 +232,11 @@ class EditingPipeline(VanillaPipeline):
                 return
             self.edit_controls.list_layers()
         views = self.steering.views_due(self.update.schedule.views_due(step))
+        started = perf_counter()
         edited = self.update.edit_views(views)
         if edited:
+            self.costs.edit_seconds += perf_counter() - started
+            self.costs.view_edits += len(edited)
             self._report(edited, step)
 
     def begin(self) -> None:
@@ -237,7 +258,7 @@ class EditingPipeline(VanillaPipeline):
             update.begin(prompts, request)
             if len(prompts) > 1:
                 CONSOLE.log(f"The prompt is edited as {len(prompts)} instructions: {'; '.join(prompts)}.")
-        found = update.survey()
+        found = self._survey(update)
         absent = [layer for layer in update.current if layer not in found]
         for layer in absent:
             CONSOLE.log(f"Nothing in the {update.scene.num_views} views answers to '{layer.prompt}'.")
@@ -253,6 +274,16 @@ class EditingPipeline(VanillaPipeline):
         if found:
             self.keep_original()
 
+    def _survey(self, update: IterativeDatasetUpdate) -> list[Layer]:
+        """The layers that may change a view, and how long it took to see which."""
+        fitted, started = self.costs.relevance_seconds, perf_counter()
+        found = update.survey()
+        seconds, fitted = perf_counter() - started, self.costs.relevance_seconds - fitted
+        self.costs.survey_seconds += seconds
+        agreeing = f", {fitted:.1f} s of them to make the scores agree in 3D" if fitted else ""
+        CONSOLE.log(f"Surveyed {update.scene.num_views} views in {seconds:.1f} s{agreeing}.")
+        return found
+
     def keep_original(self) -> None:
         """Keeps the unedited scene beside the edited one, where a method can show both."""
 
@@ -264,13 +295,20 @@ class EditingPipeline(VanillaPipeline):
     def get_extra_state(self) -> dict[str, Any]:
         """The edit as it stands, for the checkpoint."""
         edit = self._edit_state if self.update is None else self.update.state_dict()
-        return {"first_edit_step": self.first_edit_step, "edit": edit, "layers": self.layers.state_dict()}
+        self.costs.gpu_bytes = max(self.costs.gpu_bytes, torch.cuda.max_memory_allocated())
+        return {
+            "first_edit_step": self.first_edit_step,
+            "edit": edit,
+            "layers": self.layers.state_dict(),
+            "costs": asdict(self.costs),
+        }
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
         """Takes an edit and its layers from a checkpoint; the edit is restored when training starts."""
         self.first_edit_step = state["first_edit_step"]
         self._edit_state = state["edit"]
         self.layers.load_state_dict(state["layers"])
+        self.costs = EditCosts(**state.get("costs", {}))
 
     def load_pipeline(self, loaded_state: dict[str, Any], step: int) -> None:
         """Loads a reconstruction, which is edited from here on, or an edited run, whose edit goes on."""

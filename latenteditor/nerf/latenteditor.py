@@ -6,6 +6,7 @@ see all of them, or have the edit shown where it belongs and the unedited scene 
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from time import perf_counter
 from typing import Any
 
 import torch
@@ -147,14 +148,14 @@ class LatentEditorModel(LatentNerfactoModel):
         maps = LazyMaps(maps)
         maps["original"] = lambda: original._shown(rays, size)["rgb"]
         maps["relevance"] = lambda: _enlarge(self.render_relevance(rays, active), size, "bilinear")
-        maps["mask_overlay"] = lambda: _tint(maps["rgb"], self._region(rays, active, size))
+        maps["mask_overlay"] = lambda: _tint(maps["rgb"], self.region(rays, active, size))
         if self.config.composite and self.relevance:
-            self._composite(maps, original._shown(rays, size), self._region(rays, active, size))
+            self._composite(maps, original._shown(rays, size), self.region(rays, active, size))
         elif renderers.BACKGROUND_COLOR_OVERRIDE is not None:
             maps.make_all()  # The background is known only now.
         return maps
 
-    def _region(self, rays: RayBundle, layers: Sequence[int], size: tuple[int, int]) -> Float[Tensor, "height width 1"]:
+    def region(self, rays: RayBundle, layers: Sequence[int], size: tuple[int, int]) -> Float[Tensor, "height width 1"]:
         """How much of each pixel the edit shows: all in the mask's cells, nothing beyond half a cell around them."""
         relevance = self.render_relevance(rays, layers).permute(2, 0, 1)[None]
         mask = relevance_mask(relevance, self.delta_mask)[0].permute(1, 2, 0).float()
@@ -266,6 +267,7 @@ class LatentEditorPipeline(EditingPipeline, LatentNerfactoPipeline):
     def agree(self, prompt: str, relevance: list[Float[Tensor, "1 _ _"]]) -> list[Float[Tensor, "1 _ _"]]:
         """Fits the relevance head of an instruction's layer to the relevance of all views, and renders it from each."""
         assert self.update is not None
+        started = perf_counter()
         self.keep_original()
         model, data = self.editor_model, self.datamanager
         layer = next(layer.number for layer in self.update.current if layer.prompt == prompt)
@@ -279,7 +281,9 @@ class LatentEditorPipeline(EditingPipeline, LatentNerfactoPipeline):
         model.fit_relevance(layer, sample)
         cameras = (data.camera(view) for view in range(len(relevance)))
         rays = (camera.to(model.device).generate_rays(camera_indices=0, keep_shape=True) for camera in cameras)
-        return [model.render_relevance(bundle, [layer]).permute(2, 0, 1) for bundle in rays]
+        agreed = [model.render_relevance(bundle, [layer]).permute(2, 0, 1) for bundle in rays]
+        self.costs.relevance_seconds += perf_counter() - started
+        return agreed
 
     def load_pipeline(self, loaded_state: dict[str, Any], step: int) -> None:
         """Loads a reconstruction, which is edited from here on, or an edited run, whose edit goes on."""

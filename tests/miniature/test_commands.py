@@ -16,6 +16,7 @@ from latenteditor.miniature.commands import (
     render_command,
     require_prompt,
     run_command,
+    run_measured,
     run_stages,
     train_command,
 )
@@ -158,3 +159,19 @@ def test_a_failed_command_shows_the_end_of_its_log(tmp_path):
 def test_a_command_that_is_not_installed_is_named(tmp_path):
     with pytest.raises(ValueError, match="There is no .*ns-nothing"):
         run_command(["ns-nothing", "at-all"], tmp_path / "log")
+
+
+def test_the_memory_of_a_command_is_its_own_and_not_that_of_who_runs_it(tmp_path):
+    held = bytearray(600_000_000)  # Zeros that are never read take no memory, so they are written.
+    held[::4096] = b"1" * len(held[::4096])
+    script = "held = b'1' * 200_000_000; print(len(held))"
+    peak = run_measured([Path(sys.executable).name, "-c", script], tmp_path / "log.txt")
+    assert 200_000_000 < peak < 400_000_000
+    assert (tmp_path / "log.txt").read_text() == "200000000\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["log.txt"]
+    del held
+
+
+def test_a_measured_command_fails_as_any_other(tmp_path):
+    with pytest.raises(ValueError, match=r"(?s)-c failed; the end of .*log.txt:\nwrong$"):
+        run_measured([Path(sys.executable).name, "-c", "print('wrong'); raise SystemExit(3)"], tmp_path / "log.txt")
