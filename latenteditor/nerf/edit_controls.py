@@ -127,7 +127,8 @@ class EditControls(nn.Module):
     def list_layers(self) -> None:
         """Shows the layers as they are now."""
         layers = self._steering.layers.layers
-        names = [f"{layer.number}: {layer.prompt} ({'on' if layer.active else 'off'})" for layer in layers]
+        # The box is narrow: what matters comes first.
+        names = [f"{layer.number} {'on' if layer.active else 'off'}: {layer.prompt}" for layer in layers]
         if (names or [NO_LAYER]) == self._layer.options:
             return
         chosen = _number(self._layer.value)
@@ -207,5 +208,5 @@ class EditControls(nn.Module):
 
 def _number(name: str) -> int | None:
     """The number a layer's name starts with."""
-    head = name.split(":", maxsplit=1)[0]
+    head = name.split(maxsplit=1)[0]
     return int(head) if head.isdigit() else None

@@ -213,9 +213,9 @@ def test_reset_goes_back_to_the_original_and_a_layer_can_be_had_back(pipeline):
     pairs = zip(pipeline.datamanager.targets, pipeline.datamanager.originals, strict=True)
     assert all(torch.equal(*pair) for pair in pairs)
     assert train(pipeline, range(9, 12)) == [0, 0, 0]
-    assert elements(pipeline)["layer"].value == "1: move it up (off)"
+    assert elements(pipeline)["layer"].value == "1 off: move it up"
     assert press(pipeline, "Switch layer on / off") == "Layer 1 is on."
-    assert elements(pipeline)["layer"].value == "1: move it up (on)"
+    assert elements(pipeline)["layer"].value == "1 on: move it up"
     assert all(torch.equal(*pair) for pair in zip(pipeline.datamanager.targets, edited, strict=True))
     assert press(pipeline, "Remove layer") == "Layer 1 is removed."
     assert elements(pipeline)["layer"].options == [NO_LAYER]
@@ -277,7 +277,7 @@ def test_who_only_looks_can_switch_layers_and_preview_but_not_edit(make_pipeline
     pipeline = config.setup(device="cpu", test_mode="test")
     pipeline.load_pipeline(trained.state_dict(), step=6)
     assert pipeline.editor is None
-    assert elements(pipeline)["layer"].value == "1: move it up (on)"
+    assert elements(pipeline)["layer"].value == "1 on: move it up"
     for label in ("Start", "Edit every view now", "Reset to original", "Remove layer"):
         assert "open the run with ns-train" in press(pipeline, label)
     assert pipeline.editor is None
