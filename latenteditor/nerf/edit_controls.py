@@ -4,6 +4,7 @@ They write into the edit's config, which everything reads anew, and call the pip
 of training and rendering while one of their callbacks runs, so that nothing here meets a step or a frame half way.
 """
 
+import re
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -28,6 +29,8 @@ from torch import nn
 from latenteditor.nerf.steering import Steering
 
 NO_LAYER = "none"
+MARKUP = re.compile(r"([\\`*_{}\[\]()<>#|~&!$])")
+"""What has a meaning in the viewer's markdown, which takes braces and angle brackets for program text."""
 
 
 class Notes(ViewerElement[str]):
@@ -36,31 +39,36 @@ class Notes(ViewerElement[str]):
     def __init__(self, content: str) -> None:
         """Shows `content`, in markdown, until it is replaced."""
         super().__init__("", cb_hook=lambda _: None)
-        self._content = content
+        self._content, self._picture = content, ""
         self._folder = tempfile.TemporaryDirectory(prefix="latenteditor-viewer-")
 
     @property
     def content(self) -> str:
-        """What is shown."""
+        """The text that is shown."""
         return self._content
+
+    @property
+    def _markdown(self) -> str:
+        """Text and picture as the viewer reads them."""
+        return MARKUP.sub(r"\\\1", self._content) + self._picture
 
     def show(self, text: str, picture: Float[np.ndarray, "height width 3"] | None = None) -> None:
         """Shows a text, and a picture with values in [0, 1]."""
-        self._content = text
+        self._content, self._picture = text, ""
         if picture is not None:
             path = Path(self._folder.name) / "preview.png"
             Image.fromarray((255 * picture.clip(0, 1)).round().astype(np.uint8)).save(path)
-            self._content += f"\n\n![{text}]({path.name})"
+            self._picture = f"\n\n![preview]({path.name})"
         if self.gui_handle is not None:
             handle: Any = self.gui_handle
-            handle.content = self._content
+            handle.content = self._markdown
 
     def install(self, viser_server: Any) -> None:
         """Called by the host when the viewer starts."""
         self._create_gui_handle(viser_server)
 
     def _create_gui_handle(self, viser_server: Any) -> None:
-        self.gui_handle = viser_server.gui.add_markdown(self._content, image_root=Path(self._folder.name))
+        self.gui_handle = viser_server.gui.add_markdown(self._markdown, image_root=Path(self._folder.name))
 
 
 class EditControls(nn.Module):
@@ -79,17 +87,21 @@ class EditControls(nn.Module):
         guidance, mask = edit.guidance, edit.delta_mask
         self.camera = ViewerControl()
         self._steering = steering
+        self._boxes: list[Callable[[], None]] = []
         self._notes = Notes("Type a prompt, preview it on this view, then start.")
         self._layer = ViewerDropdown("layer", NO_LAYER, [NO_LAYER], hint="Edits, the lowest first")
         share = {"min_value": 0.0, "max_value": 1.0, "step": 0.01}
         elements: list[ViewerElement[Any]] = [
-            self._notes,
             self._box(ViewerText, "prompt", edit, "prompt", "What to change, as in: turn the bear into a panda"),
             ViewerButton("Preview on this view", self._act(self._preview)),
             ViewerButton("Start", self._act(steering.start)),
             ViewerButton("Pause editing", self._act(steering.pause)),
             ViewerButton("Edit every view now", self._act(steering.edit_every_view)),
             ViewerButton("Reset to original", self._act(steering.reset)),
+            self._layer,
+            ViewerButton("Switch layer on / off", self._act(lambda: self._on_layer(steering.switch_layer))),
+            ViewerButton("Remove layer", self._act(lambda: self._on_layer(steering.remove_layer))),
+            self._notes,  # Below the buttons, which would move away from under the mouse as it grows and shrinks.
             self._box(ViewerNumber, "text guidance", guidance, "text", "How strongly the edit follows the prompt"),
             self._box(ViewerNumber, "image guidance", guidance, "image", "How strongly it keeps to the unedited view"),
             self._box(
@@ -103,11 +115,6 @@ class EditControls(nn.Module):
         if composite is not None:
             hint = "Shows the unedited scene outside the region; needs the mask 'field'"
             elements.append(self._box(ViewerCheckbox, "original outside", composite, "composite", hint))
-        elements += [
-            self._layer,
-            ViewerButton("Switch layer on / off", self._act(lambda: self._on_layer(steering.switch_layer))),
-            ViewerButton("Remove layer", self._act(lambda: self._on_layer(steering.remove_layer))),
-        ]
         # The host finds controls among attributes, and shows them in the order of their names.
         for index, element in enumerate(elements):
             setattr(self, f"control_{index:02d}", element)
@@ -120,7 +127,8 @@ class EditControls(nn.Module):
     def list_layers(self) -> None:
         """Shows the layers as they are now."""
         layers = self._steering.layers.layers
-        names = [f"{layer.number}: {layer.prompt} ({'on' if layer.active else 'off'})" for layer in layers]
+        # The box is narrow: what matters comes first.
+        names = [f"{layer.number} {'on' if layer.active else 'off'}: {layer.prompt}" for layer in layers]
         if (names or [NO_LAYER]) == self._layer.options:
             return
         chosen = _number(self._layer.value)
@@ -132,37 +140,52 @@ class EditControls(nn.Module):
     ) -> ViewerParameter:
         """A control that writes its value into a config, or says why it cannot."""
 
-        def write(element: ViewerParameter) -> None:
+        def shown() -> Any:
+            """What the box shows of the config: no threshold edits every cell, as the lowest one nearly does."""
+            return 0.0 if getattr(owner, name) is None else getattr(owner, name)
+
+        def take() -> None:
             before, value = getattr(owner, name), element.value
-            if value == before:
+            if value == shown():
                 return
             setattr(owner, name, value)
             try:
                 self._steering.check_edit()
-            except ValueError as error:
+            except ValueError:
                 setattr(owner, name, before)
-                element.value = before
-                self.say(str(error))
-            else:
-                self._steering.settings_changed()
-                self.say(f"{label}: {value}")
+                element.value = shown()
+                raise
+            self._steering.settings_changed()
 
-        # No threshold edits every cell, as the lowest one nearly does.
-        initial = 0.0 if getattr(owner, name) is None else getattr(owner, name)
-        return kind(label, default_value=initial, cb_hook=write, hint=hint, **options)
+        element = kind(label, default_value=shown(), cb_hook=self._tell(take), hint=hint, **options)
+        self._boxes.append(take)
+        return element
 
     def _act(self, action: Callable[[], str | None]) -> Callable[[Any], None]:
-        """A button's callback: what the action says, or why it cannot."""
+        """A button's callback, which acts by what the boxes show: theirs may still be waiting for the lock."""
 
-        def act(_: Any) -> None:
+        def act() -> str | None:
+            for take in self._boxes:
+                take()
+            return action()
+
+        return self._tell(act)
+
+    def _tell(self, action: Callable[[], str | None]) -> Callable[[Any], None]:
+        """A callback: what the action says, or why it cannot."""
+
+        def tell(_: Any) -> None:
             try:
                 said = action()
             except ValueError as error:
                 said = str(error)
+            except Exception as error:
+                self.say(f"{type(error).__name__}: {error}")
+                raise
             if said is not None:
                 self.say(said)
 
-        return act
+        return tell
 
     def _preview(self) -> None:
         """Shows the edit of the view in front of the camera."""
@@ -173,6 +196,7 @@ class EditControls(nn.Module):
         size = self._steering.image_size
         camera = self.camera.get_camera(round(size / max(aspect, 1.0)), round(size * min(aspect, 1.0)))
         assert camera is not None
+        self._notes.show("The view is being edited ...")
         picture, said = self._steering.preview(camera)
         self._notes.show(said, picture.cpu().numpy())
 
@@ -184,5 +208,5 @@ class EditControls(nn.Module):
 
 def _number(name: str) -> int | None:
     """The number a layer's name starts with."""
-    head = name.split(":", maxsplit=1)[0]
+    head = name.split(maxsplit=1)[0]
     return int(head) if head.isdigit() else None

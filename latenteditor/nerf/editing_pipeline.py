@@ -118,6 +118,8 @@ class EditingPipeline(VanillaPipeline):
         self.edit_controls = EditControls(
             self.steering, self.masks, config.model if hasattr(config.model, "composite") else None
         )
+        self.request = config.edit.prompt.strip()
+        """The prompt that was asked for: the command's, or the one in the viewer's box when somebody pressed Start."""
         self.begun = False
         self.costs = EditCosts()
         self._loaded = False
@@ -219,7 +221,8 @@ class EditingPipeline(VanillaPipeline):
             NothingToEdit: The views show nothing that the prompt is about.
         """
         assert self.update is not None
-        if step < self.first_edit_step:
+        self.steering.early = step < self.first_edit_step
+        if self.steering.early:
             return
         if not self.begun:
             try:
@@ -246,7 +249,7 @@ class EditingPipeline(VanillaPipeline):
             NothingToEdit: The views show nothing that the prompt is about.
         """
         assert self.update is not None
-        update, request = self.update, self.config.edit.prompt.strip()
+        update, request = self.update, self.request
         self.begun = True
         self.freeze_cameras()
         if not request:
@@ -314,6 +317,7 @@ class EditingPipeline(VanillaPipeline):
         """Loads a reconstruction, which is edited from here on, or an edited run, whose edit goes on."""
         self.first_edit_step, self._loaded = step + 1, True
         super().load_pipeline({EXTRA_STATE: self.get_extra_state(), **loaded_state}, step)
+        self.edit_controls.list_layers()
 
     def _change_layers(self, update: IterativeDatasetUpdate) -> None:
         """Switches and removes the layers that the command names, and trains the views towards what is left."""

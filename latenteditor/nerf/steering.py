@@ -13,6 +13,7 @@ from nerfstudio.utils import colormaps
 from torch import Tensor
 from torch.nn import functional
 
+from latenteditor.editing.dataset_update import IterativeDatasetUpdate
 from latenteditor.editing.delta_mask import blend, peak, require_usable
 from latenteditor.editing.editor import EditConfig, noise_range
 from latenteditor.editing.layers import LayerStack
@@ -33,6 +34,8 @@ class Steering:
         self.paused = False
         self.asked_to_start = False
         """Whether a prompt was started by hand, so that whoever did it is there to be told what came of it."""
+        self.early = False
+        """Whether the scene is still being reconstructed, before its first edit."""
         self.pending: list[int] = []
         """Views to be edited as soon as possible, whatever the schedule."""
 
@@ -45,6 +48,17 @@ class Steering:
     def layers(self) -> LayerStack:
         """The layers of the scene."""
         return self._pipeline.layers
+
+    @property
+    def _update(self) -> IterativeDatasetUpdate:
+        """The edit of a scene in training.
+
+        Raises:
+            ValueError: The scene is only looked at.
+        """
+        if self._pipeline.update is None:
+            raise ValueError(NEEDS_TRAINING)
+        return self._pipeline.update
 
     @property
     def image_size(self) -> int:
@@ -71,10 +85,13 @@ class Steering:
 
     @torch.no_grad()
     def preview(self, camera: Cameras) -> tuple[Float[Tensor, "height width 3"], str]:
-        """Edits one view, without touching the training set: the unedited view, its mask, the edit, side by side.
+        """Edits one view, without touching the training set.
 
         Args:
             camera: A batch of one, in pixels.
+
+        Returns:
+            The edited view, above it the unedited one and its mask at half the size, and a line about them.
         """
         pipeline, edit = self._pipeline, self.edit
         original, rendered = pipeline.views_from(camera)
@@ -87,25 +104,34 @@ class Steering:
             share = tried.masks.float().mean().item()
             found = f"{share:.0%} of the view" if share else f"nothing: score {peak(tried.score).item():.2f}"
             said.append(f"'{prompt}' changes {found} (gate {edit.delta_mask.gate:g})")
-        before, after = pipeline.decoded(torch.cat([original, edited])).permute(0, 2, 3, 1)
-        cells = functional.interpolate(mask.float(), before.shape[:2], mode="nearest-exact")[0].permute(1, 2, 0)
-        panes = [before, colormaps.apply_float_colormap(cells), after]
-        return torch.cat([pane.to(before) for pane in panes], dim=1).cpu(), "; ".join(said)
+        before, after = pipeline.decoded(torch.cat([original, edited]))
+        height, width = after.shape[1:]
+        cells = functional.interpolate(mask.float(), (height, width), mode="nearest-exact")[0].permute(1, 2, 0)
+        where = colormaps.apply_float_colormap(cells).permute(2, 0, 1).to(before)
+        above = functional.interpolate(torch.cat([before, where], dim=2)[None], (height // 2, width), mode="area")[0]
+        return torch.cat([above, after], dim=1).permute(1, 2, 0).cpu(), "; ".join(said)
 
     def start(self) -> str:
-        """Edits by the present prompt: goes on with it, or starts it on top of everything that is there."""
-        pipeline = self._pipeline
-        if pipeline.update is None:
-            return NEEDS_TRAINING
-        if not self.edit.prompt.strip():
-            return "Type a prompt first."
-        pipeline.instructions(self.edit.prompt)
+        """Edits by the present prompt: goes on with it, or starts it on top of everything that is there.
+
+        Raises:
+            ValueError: Nothing can be edited here, or by this prompt.
+        """
+        pipeline, update, prompt = self._pipeline, self._update, self.edit.prompt.strip()
+        if not prompt:
+            raise ValueError("Type a prompt first.")
+        pipeline.instructions(prompt)
         self.paused = False
-        current = pipeline.update.current
-        if current and current[0].request == self.edit.prompt.strip() and any(layer.active for layer in current):
-            return f"Editing goes on: {self.edit.prompt}"
-        pipeline.begun, self.asked_to_start = False, True
-        return f"Editing starts with the next step: {self.edit.prompt}"
+        current = update.current
+        if current and current[0].request == prompt and any(layer.active for layer in current):
+            return f"Editing goes on: {prompt}"
+        pipeline.request, pipeline.begun, self.asked_to_start = prompt, False, True
+        when = (
+            f"at step {pipeline.first_edit_step}, when the scene is reconstructed"
+            if self.early
+            else "with the next step"
+        )
+        return f"Editing starts {when}: {prompt}"
 
     def pause(self) -> str:
         """Edits no further view; the scene goes on training on those it has."""
@@ -114,19 +140,13 @@ class Steering:
 
     def edit_every_view(self) -> str:
         """Edits every view once, as fast as it goes."""
-        update = self._pipeline.update
-        if update is None:
-            return NEEDS_TRAINING
         said = self.start()
-        self.pending = list(range(update.scene.num_views))
+        self.pending = list(range(self._update.scene.num_views))
         return f"{said} All {len(self.pending)} views are edited, one after the other."
 
     def reset(self) -> str:
         """Switches every layer off and pauses: the scene goes back to the originals."""
-        update = self._pipeline.update
-        if update is None:
-            return NEEDS_TRAINING
-        update.reset()
+        self._update.reset()
         self.pause()
         return "Every layer is off, and the scene goes back to the original. Switch layers on to have them back."
 
@@ -141,9 +161,7 @@ class Steering:
 
     def remove_layer(self, number: int) -> str:
         """Takes a layer away for good."""
-        if self._pipeline.update is None:
-            return NEEDS_TRAINING
-        self._pipeline.update.remove(number)
+        self._update.remove(number)
         return f"Layer {number} is removed."
 
     def views_due(self, scheduled: list[int]) -> list[int]:

@@ -65,9 +65,9 @@ def test_the_host_finds_the_controls_in_the_order_of_use(pipeline):
     found = parse_object(pipeline, ViewerElement, "Custom Elements")
     assert {path.rsplit("/", 1)[0] for path, _ in found} == {"Custom Elements/edit_controls"}
     assert [element.name for _, element in found] == [
-        "", "prompt", "Preview on this view", "Start", "Pause editing", "Edit every view now", "Reset to original",
+        "prompt", "Preview on this view", "Start", "Pause editing", "Edit every view now", "Reset to original",
+        "layer", "Switch layer on / off", "Remove layer", "",
         "text guidance", "image guidance", "mask", "threshold", "Δt", "least noise", "most noise", "original outside",
-        "layer", "Switch layer on / off", "Remove layer",
     ]  # fmt: skip
     assert len(parse_object(pipeline, ViewerControl, "Custom Elements")) == 1
     assert not list(pipeline.edit_controls.parameters())
@@ -94,9 +94,9 @@ def test_in2n_has_the_same_controls_but_for_what_needs_a_relevance_head(make_pip
         ("most noise", 0.8, lambda edit: edit.max_noise),
     ],
 )
-def test_what_is_entered_takes_effect(pipeline, label, value, read):
-    said = enter(pipeline, label, value)
-    assert str(value) in said
+def test_what_is_entered_takes_effect_and_leaves_the_last_preview_where_it_is(pipeline, label, value, read):
+    said = elements(pipeline)[""].content
+    assert enter(pipeline, label, value) == said
     assert read(pipeline.config.edit) == value
 
 
@@ -139,6 +139,51 @@ def test_another_prompt_starts_a_layer_on_top(pipeline):
     assert sum(pipeline.update.edits_per_view) == 2
 
 
+def test_a_button_acts_by_what_was_typed_though_its_callback_still_waits(pipeline):
+    train(pipeline, range(4, 6))
+    elements(pipeline)["prompt"].value = "move it down"
+    press(pipeline, "Start")
+    train(pipeline, range(6, 7))
+    assert [layer.prompt for layer in pipeline.layers.layers] == ["move it up", "move it down"]
+    elements(pipeline)["least noise"].value = 0.99
+    assert "exceeds the most" in press(pipeline, "Pause editing")
+    assert not pipeline.steering.paused
+
+
+def test_a_prompt_that_was_not_started_waits_for_the_button_though_reconstruction_ends(pipeline):
+    train(pipeline, range(2, 4))
+    enter(pipeline, "prompt", "move it do")
+    train(pipeline, range(4, 6))
+    assert pipeline.layers.listing() == "layer 1 'move it up' (on)"
+
+
+def test_who_starts_during_reconstruction_is_told_when_editing_begins(pipeline):
+    train(pipeline, range(2, 4))
+    enter(pipeline, "prompt", "move it down")
+    assert press(pipeline, "Start").startswith("Editing starts at step 4, when the scene is reconstructed")
+    assert train(pipeline, range(4, 6)) == [1, 1]
+    assert pipeline.layers.listing() == "layer 1 'move it down' (on)"
+
+
+@pytest.mark.parametrize("label", ["Start", "Edit every view now"])
+def test_nothing_starts_without_a_prompt(pipeline, label):
+    train(pipeline, range(4, 6))
+    enter(pipeline, "prompt", " ")
+    assert press(pipeline, label) == "Type a prompt first."
+    assert not pipeline.steering.pending
+
+
+def test_what_fails_is_said_on_the_page_too(pipeline, monkeypatch):
+    def fail() -> str:
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(pipeline.steering.layers, "numbered", lambda _: fail())
+    train(pipeline, range(4, 5))
+    with pytest.raises(RuntimeError, match="out of memory"):
+        press(pipeline, "Switch layer on / off")
+    assert elements(pipeline)[""].content == "RuntimeError: out of memory"
+
+
 def test_a_prompt_about_nothing_is_said_in_the_viewer_and_training_goes_on(pipeline):
     train(pipeline, range(4, 6))
     enter(pipeline, "prompt", "paint the dragon")
@@ -168,9 +213,9 @@ def test_reset_goes_back_to_the_original_and_a_layer_can_be_had_back(pipeline):
     pairs = zip(pipeline.datamanager.targets, pipeline.datamanager.originals, strict=True)
     assert all(torch.equal(*pair) for pair in pairs)
     assert train(pipeline, range(9, 12)) == [0, 0, 0]
-    assert elements(pipeline)["layer"].value == "1: move it up (off)"
+    assert elements(pipeline)["layer"].value == "1 off: move it up"
     assert press(pipeline, "Switch layer on / off") == "Layer 1 is on."
-    assert elements(pipeline)["layer"].value == "1: move it up (on)"
+    assert elements(pipeline)["layer"].value == "1 on: move it up"
     assert all(torch.equal(*pair) for pair in zip(pipeline.datamanager.targets, edited, strict=True))
     assert press(pipeline, "Remove layer") == "Layer 1 is removed."
     assert elements(pipeline)["layer"].options == [NO_LAYER]
@@ -182,15 +227,19 @@ def test_a_preview_shows_a_view_its_mask_and_its_edit_and_touches_nothing(pipeli
     before = pipeline.update.state_dict(), pipeline.layers.state_dict()
     targets = [target.clone() for target in pipeline.datamanager.targets]
     was_training = pipeline.model.training
+    half = runs.SIZE // 2
     camera = pipeline.datamanager.train_dataset.cameras[0:1]
     pipeline.config.edit.prompt = "move it up; paint the dragon"
     picture, said = pipeline.steering.preview(camera)
-    assert picture.shape == (runs.SIZE, 3 * runs.SIZE, 3)
+    assert picture.shape == (half + runs.SIZE, runs.SIZE, 3)
     assert "'move it up' changes " in said
     assert "'paint the dragon' changes nothing: score 0.00 (gate 0.1)" in said
-    original, mask, edit = picture.split(runs.SIZE, dim=1)
-    assert mask[: runs.SIZE // 2].mean() > mask[runs.SIZE // 2 :].mean()
-    assert not torch.equal(original, edit)
+    above, edit = picture.split([half, runs.SIZE])
+    original, mask = above.split(half, dim=1)
+    assert mask[: half // 2].mean() > mask[half // 2 :].mean()
+    small_edit = torch.nn.functional.avg_pool2d(edit.permute(2, 0, 1), 2).permute(1, 2, 0)
+    assert original.shape == small_edit.shape
+    assert not torch.allclose(original, small_edit, atol=0.01)
     after = pipeline.update.state_dict(), pipeline.layers.state_dict()
     assert str(before) == str(after)
     assert all(torch.equal(*pair) for pair in zip(pipeline.datamanager.targets, targets, strict=True))
@@ -200,7 +249,7 @@ def test_a_preview_shows_a_view_its_mask_and_its_edit_and_touches_nothing(pipeli
 def test_a_preview_of_in2n_passes_its_autoencoder(make_pipeline):
     pipeline = make_pipeline(runs.in2n)
     picture, said = pipeline.steering.preview(pipeline.datamanager.train_dataset.cameras[0:1])
-    assert picture.shape == (runs.SIZE, 3 * runs.SIZE, 3)
+    assert picture.shape == (runs.SIZE // 2 + runs.SIZE, runs.SIZE, 3)
     assert "'move it up' changes 100% of the view" in said
 
 
@@ -208,9 +257,17 @@ def test_the_notes_are_shown_with_their_picture(pipeline):
     notes = elements(pipeline)[""]
     notes.gui_handle = Handle()
     notes.show("hello", torch.rand(8, 8, 3).numpy())
-    assert notes.gui_handle.content.startswith("hello\n\n![hello](preview.png)")
+    assert notes.gui_handle.content == "hello\n\n![preview](preview.png)"
     notes.show("again")
     assert notes.gui_handle.content == "again"
+
+
+def test_nothing_that_is_said_is_taken_for_markup_or_program_text(pipeline):
+    notes = elements(pipeline)[""]
+    notes.gui_handle = Handle()
+    notes.show("a_b <i> {1 + 1} ![x](y.png)")
+    assert notes.gui_handle.content == r"a\_b \<i\> \{1 + 1\} \!\[x\]\(y.png\)"
+    assert notes.content == "a_b <i> {1 + 1} ![x](y.png)"
 
 
 def test_who_only_looks_can_switch_layers_and_preview_but_not_edit(make_pipeline, tmp_path):
@@ -220,8 +277,8 @@ def test_who_only_looks_can_switch_layers_and_preview_but_not_edit(make_pipeline
     pipeline = config.setup(device="cpu", test_mode="test")
     pipeline.load_pipeline(trained.state_dict(), step=6)
     assert pipeline.editor is None
+    assert elements(pipeline)["layer"].value == "1 on: move it up"
     for label in ("Start", "Edit every view now", "Reset to original", "Remove layer"):
-        pipeline.edit_controls.list_layers()
         assert "open the run with ns-train" in press(pipeline, label)
     assert pipeline.editor is None
     assert press(pipeline, "Switch layer on / off") == "Layer 1 is off."
