@@ -22,7 +22,7 @@ import tyro
 from latenteditor.benchmark.curves import Clock, Point
 from latenteditor.benchmark.report import Edit, machine, markdown, summarise, write_plot, write_points
 from latenteditor.benchmark.runs import PICTURE, Job, read_held_out, run_job
-from latenteditor.benchmark.settings import METHODS, BenchmarkConfig, MethodName, Representation
+from latenteditor.benchmark.settings import METHODS, BenchmarkConfig, MethodName, Representation, reconstruction_steps
 from latenteditor.figures import write_figures
 from latenteditor.miniature.dataset import truth_folder, write_dataset, write_truth
 from latenteditor.miniature.several import draw_recolourings
@@ -131,11 +131,11 @@ def edit_world(args: Args, seed: int) -> list[tuple[Edit, dict[str, Any]]]:
         tasks = folder / truth_folder(data, prompt).name
         for name in args.methods:
             method = METHODS[name]
-            learnt = reconstruct(method.representation) if method else {"seconds": math.nan}
+            learnt = reconstruct(method.representation) if method else {"seconds": None, "psnr": None}
             base = folder / method.representation if method else None
             job = Job(data, args.device, settings, method=name, prompt=prompt, base=base)
             result = run_job(job, tasks / name)
-            edit = read_edit(name, seed, prompt, result, learnt["seconds"])
+            edit = read_edit(name, seed, prompt, result, learnt)
             edits.append((edit, {"method": name, "seed": seed, "prompt": prompt, "reconstruction": learnt, **result}))
             last = edit.points[-1]
             say(f"{seed} {name:18} {last.seconds:7.1f} s, inside {last.inside:.1f} dB, outside {last.outside:.1f} dB")
@@ -143,8 +143,8 @@ def edit_world(args: Args, seed: int) -> list[tuple[Edit, dict[str, Any]]]:
     return edits
 
 
-def read_edit(name: str, seed: int, prompt: str, result: dict[str, Any], reconstruction_seconds: float) -> Edit:
-    """An edit from the result of its run, where figures that are not there are null."""
+def read_edit(name: str, seed: int, prompt: str, result: dict[str, Any], learnt: dict[str, Any]) -> Edit:
+    """An edit from the results of its run and of its scene's, where figures that are not there are null."""
 
     def number(value: Any) -> Any:
         return math.nan if value is None else value
@@ -152,13 +152,15 @@ def read_edit(name: str, seed: int, prompt: str, result: dict[str, Any], reconst
     points = tuple(Point(**{key: number(value) for key, value in point.items()}) for point in result["points"])
     names = ("setup_seconds", "seconds_per_view_edit", "peak_memory_mib", "peak_gpu_memory_mib")
     costs = {key: number(result[key]) for key in names}
-    return Edit(name, seed, prompt, points, reconstruction_seconds=reconstruction_seconds, **costs)
+    scene = {"reconstruction_seconds": number(learnt["seconds"]), "reconstruction_psnr": number(learnt["psnr"])}
+    return Edit(name, seed, prompt, points, **costs, **scene)
 
 
 def notes(args: Args, results: list[dict[str, Any]]) -> list[str]:
     """What else a reader of the table has to know."""
     lpips = f"LPIPS on patches of {args.in2n_patch_size}x{args.in2n_patch_size}" if args.lpips_weights else "no LPIPS"
-    colours = "as long as that of latents" if args.budget == "seconds" else f"{args.reconstruction_steps} steps"
+    by_clock = args.budget == "seconds"
+    colours = "as long as latents" if by_clock else f"{reconstruction_steps('colours', args)} steps"
     loads = [load for result in results for load in result["load_average"]]
     edit = args.edit
     return [

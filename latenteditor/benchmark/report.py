@@ -46,6 +46,8 @@ class Edit:
     """Highest memory of tensors on the GPU, measuring left out; 0 without one."""
     reconstruction_seconds: float = math.nan
     """To learn the unedited scene; NaN without a scene."""
+    reconstruction_psnr: float = math.nan
+    """Of the unedited scene against the photographs of the held-out views, in dB; NaN without a scene."""
 
 
 class Reached:
@@ -93,6 +95,7 @@ def summarise(edits: Sequence[Edit], tolerance: float, clock: Clock = "seconds")
                 "method": method,
                 "edits": len(own),
                 "reconstruction_seconds": _median(edit.reconstruction_seconds for edit in own),
+                "reconstruction_psnr": _median(edit.reconstruction_psnr for edit in own),
                 "setup_seconds": _median(edit.setup_seconds for edit in own),
                 "edit_seconds": _median(getattr(point, clock) for point in last),
                 "seconds_per_view_edit": _median(edit.seconds_per_view_edit for edit in own),
@@ -127,6 +130,7 @@ def markdown(
     heads = [
         ("method", lambda row: row["method"]),
         ("reconstruct, s", lambda row: _number(row["reconstruction_seconds"])),
+        ("reconstructed, dB", lambda row: _number(row["reconstruction_psnr"], 1)),
         ("set up, s", lambda row: _number(row["setup_seconds"], 1)),
         (f"edit, {unit}", lambda row: _number(row["edit_seconds"])),
         ("per view edit, s", lambda row: _number(row["seconds_per_view_edit"], 2)),

@@ -19,7 +19,7 @@ def edit(method: str, *rows: tuple[float, float, float], seed: int = 0, **figure
 
 
 EDITS = [
-    edit("latenteditor", (0, 10, 25), (10, 20, 25), reconstruction_seconds=30.0),
+    edit("latenteditor", (0, 10, 25), (10, 20, 25), reconstruction_seconds=30.0, reconstruction_psnr=22.04),
     edit("in2n", (0, 10, 26), (40, 18, 25.2), reconstruction_seconds=60.0),
     edit("latenteditor", (0, 10, 20), (10, 20, 20), seed=1, reconstruction_seconds=32.0),
     edit("in2n", (0, 10, 26), (40, 14, 25.2), seed=1, reconstruction_seconds=66.0),
@@ -59,6 +59,7 @@ def test_the_table_names_machine_and_command_and_says_never():
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[:5]]
     assert len({len(row) for row in cells}) == 1
     latent = dict(zip(cells[0], cells[2], strict=True))
+    assert latent["reconstructed, dB"] == "22.0"
     assert latent["inside, dB"] == "10.0 -> 20.0"
     assert latent["to in2n's inside, s"] == "6.0"
     assert latent["and outside within 0.5 dB, s"] == "never"

@@ -85,6 +85,9 @@ def test_the_budget_says_whether_colours_train_by_steps_or_by_the_clock():
     by_clock = replace(by_steps, budget="seconds")
     assert reconstruction_config("colours", by_steps, *PLACES, "cpu").max_num_iterations == 70
     assert reconstruction_config("latents", by_clock, *PLACES, "cpu").max_num_iterations == 70
+    longer = reconstruction_config("colours", replace(by_steps, in2n_reconstruction_steps=90), *PLACES, "cpu")
+    assert longer.max_num_iterations == 90
+    assert longer.optimizers["fields"]["scheduler"].max_steps == 90 + by_steps.edit_steps
     assert reconstruction_config("colours", by_clock, *PLACES, "cpu").max_num_iterations > 70000
 
 
