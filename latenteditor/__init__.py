@@ -15,7 +15,8 @@ What happens in which order, and in which file:
 ``nerf/in2n.py`` is the baseline, Instruct-NeRF2NeRF: the same loop on images, with ``editing/pixel_editor.py``.
 ``recipes.py`` reads the edits of ``configs/``, which ``scripts/edit_scene.py`` runs; ``figures.py`` writes what scripts
 measure.
-``miniature/`` is a built-in world with known answers and a small InstructPix2Pix trained on it.
+``miniature/`` is a built-in world with known answers and a small InstructPix2Pix trained on it; ``benchmark/`` compares
+the methods there, second by second.
 """
 
 __version__ = "0.1.0"

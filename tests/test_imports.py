@@ -15,8 +15,9 @@ HEAVY = ("diffusers", "transformers", "nerfstudio")
 NEVER = {
     "editing": (*HEAVY, "latenteditor.diffusion", "latenteditor.nerf", "latenteditor.miniature"),
     "diffusion": ("nerfstudio", "latenteditor.nerf"),
-    "nerf": ("diffusers", "transformers"),
-    "miniature": ("nerfstudio", "latenteditor.nerf"),
+    "nerf": ("diffusers", "transformers", "latenteditor.benchmark"),
+    "miniature": ("nerfstudio", "latenteditor.nerf", "latenteditor.benchmark"),
+    "benchmark": ("diffusers", "transformers"),
 }
 """What a folder must not import, in a function or out of one."""
 

@@ -1,0 +1,70 @@
+"""The quality of an edit over the seconds spent on it, and when one method reaches what another ends with."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+Clock = Literal["seconds", "cpu_seconds"]
+"""Seconds on the wall, or of all cores together, which other work on the machine disturbs less."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """What an edit has come to at one moment, and what it has cost up to then."""
+
+    seconds: float
+    """On the wall, since the edit began."""
+    cpu_seconds: float
+    """Of all cores together."""
+    steps: int
+    """Training steps of the scene."""
+    view_edits: int
+    """Edits of single views."""
+    rays: int
+    """Rays traced, in training and to render what is edited."""
+    inside: float
+    """PSNR in dB against the truth, inside its region; the mean over held-out views that see it."""
+    outside: float
+    """The same outside the region."""
+    mask_iou: float = math.nan
+    """Of the masks of the views edited so far with the true region; NaN where there is no mask."""
+
+
+def crossing(points: Sequence[Point], inside: float, outside: float = -math.inf, clock: Clock = "seconds") -> float:
+    """The first time at which a curve is at or above both levels; infinite where it never is.
+
+    Between two points, both figures are interpolated linearly in time. A curve that dips below a level again has
+    still reached it.
+
+    Args:
+        points: In the order of time.
+        inside: PSNR in dB that the region has to reach.
+        outside: PSNR in dB that the rest has to have at the same time.
+        clock: What to count.
+    """
+    if points and _meets(points[0], inside, outside):
+        return getattr(points[0], clock)
+    for before, after in zip(points, points[1:], strict=False):
+        pairs = [(before.inside, after.inside, inside), (before.outside, after.outside, outside)]
+        shares = [_share_above(*pair) for pair in pairs]
+        first, last = max(low for low, _ in shares), min(high for _, high in shares)
+        if first <= last:
+            start, end = getattr(before, clock), getattr(after, clock)
+            return start + first * (end - start)
+    return math.inf
+
+
+def _meets(point: Point, inside: float, outside: float) -> bool:
+    """Whether a point is at or above both levels."""
+    return point.inside >= inside and point.outside >= outside
+
+
+def _share_above(before: float, after: float, level: float) -> tuple[float, float]:
+    """Where on the way from one value to the next a line is at or above a level; (1, 0) is nowhere."""
+    if before >= level and after >= level:
+        return 0.0, 1.0
+    if math.isnan(before) or math.isnan(after) or (before < level and after < level):
+        return 1.0, 0.0
+    share = (level - before) / (after - before)
+    return (share, 1.0) if after >= level else (0.0, share)

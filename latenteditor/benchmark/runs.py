@@ -1,0 +1,355 @@
+"""One run of the benchmark, in a process of its own, so that its memory is its own too.
+
+A run has a folder::
+
+    result.json      what it was asked and what came of it; there is none until it has ended
+    log.txt          what it said
+    held-out.png     the held-out views as it leaves them
+    runs/            nerfstudio's own files
+"""
+
+import json
+import os
+import shutil
+import sys
+import traceback
+from dataclasses import asdict, dataclass, replace
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import imageio.v3 as iio
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackLocation
+from nerfstudio.engine.trainer import Trainer, TrainerConfig
+from nerfstudio.pipelines.base_pipeline import Pipeline
+from torch import Tensor
+
+from latenteditor.benchmark.curves import Point
+from latenteditor.benchmark.settings import (
+    METHODS,
+    RECONSTRUCTED,
+    BenchmarkConfig,
+    MethodName,
+    Representation,
+    edit_config,
+    reconstruction_config,
+)
+from latenteditor.benchmark.stopwatch import Stopwatch
+from latenteditor.diffusion.autoencoder import load_autoencoder
+from latenteditor.diffusion.instruct_pix2pix import load_instruct_pix2pix
+from latenteditor.editing.editor import edit_from_noise
+from latenteditor.editing.metrics import mask_iou, psnr
+from latenteditor.figures import write_figures
+from latenteditor.miniature.dataset import truth_folder
+from latenteditor.miniature.several import read_renders
+from latenteditor.nerf.editing_pipeline import EditingPipeline
+from latenteditor.nerf.latent_nerfacto import evaluation
+
+RESULT, LOG, PICTURE = "result.json", "log.txt", "held-out.png"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run."""
+
+    world: Path
+    """The dataset's folder."""
+    device: str
+    """Any device nerfstudio knows."""
+    settings: BenchmarkConfig
+    """Sizes and options, the same for all runs."""
+    reconstruct: Representation | None = None
+    """The scene to learn, if that is what to do."""
+    method: MethodName | None = None
+    """The method that edits, if that is what to do."""
+    prompt: str = ""
+    """The instruction."""
+    base: Path | None = None
+    """The folder of the run that learnt the scene, if one is edited."""
+    budget_seconds: float | None = None
+    """When to end the reconstruction; None ends it after its steps."""
+
+    @property
+    def request(self) -> dict[str, Any]:
+        """It in what JSON knows, but for where it is: what must be the same for its result to stand."""
+        content = {**asdict(self), "world": self.world.parent.name, "base": self.base and self.base.name}
+        return json.loads(json.dumps(content, default=str))
+
+
+def run_job(job: Job, folder: Path) -> dict[str, Any]:
+    """Returns the result of a run: that of an earlier one of the same request, or that of a new process.
+
+    Raises:
+        ValueError: The folder holds the result of another request, or the run failed; the error shows its log's end.
+    """
+    result = folder / RESULT
+    if not result.exists():
+        if folder.exists():
+            shutil.rmtree(folder)
+        folder.mkdir(parents=True)
+        _in_own_process(job, folder)
+    found = json.loads(result.read_text())
+    if found["request"] != job.request:
+        names = [name for name, value in _flat(job.request).items() if _flat(found["request"]).get(name, ...) != value]
+        raise ValueError(f"{folder} was begun with other {', '.join(names)}: choose another --output.")
+    return found
+
+
+def checkpoints(folder: Path, representation: Representation) -> Path:
+    """Where a reconstruction's run leaves its scene."""
+    method = "latent-nerfacto" if representation == "latents" else "nerfacto"
+    return folder / "runs/world" / method / RECONSTRUCTED / "nerfstudio_models"
+
+
+class HeldOut(NamedTuple):
+    """The held-out views of a world, in the order of the dataset."""
+
+    names: list[str]
+    """File names of the pictures."""
+    photographs: Float[Tensor, "views 3 height width"]
+    """The world as it was."""
+    truth: Float[Tensor, "views 3 height width"]
+    """The world as it should become."""
+    region: Bool[Tensor, "views 1 height width"]
+    """Where the two differ."""
+
+
+def read_held_out(world: Path, prompt: str) -> HeldOut:
+    """Reads photographs and truth of the held-out views; without a prompt, the truth is that nothing changes."""
+    names = [Path(name).name for name in json.loads((world / "transforms.json").read_text())["test_filenames"]]
+    photographs = read_renders(world / "images", names)
+    if not prompt:
+        return HeldOut(names, photographs, photographs, torch.ones_like(photographs[:, :1], dtype=torch.bool))
+    truth = truth_folder(world, prompt)
+    return HeldOut(names, photographs, read_renders(truth / "images", names), _regions(truth, names))
+
+
+def quality(images: Float[Tensor, "views 3 height width"], views: HeldOut) -> tuple[float, float]:
+    """PSNR in dB against the truth, inside and outside its region; means over the views that see it."""
+    seen = views.region.flatten(1).any(dim=1)
+    shown, truth, region = images[seen], views.truth[seen], views.region[seen]
+    inside, outside = (psnr(shown, truth, where) for where in (region, ~region))
+    return inside.mean().item(), outside.nanmean().item()
+
+
+def render(pipeline: Pipeline) -> Float[Tensor, "views 3 height width"]:
+    """The held-out views as they look when not training, in 8 bits, without a trace on what training draws next."""
+    model: Any = pipeline.model
+    cameras = pipeline.datamanager.eval_dataset.cameras  # type: ignore[union-attr]
+    devices = [model.device] if model.device.type == "cuda" else []
+    with torch.no_grad(), torch.random.fork_rng(devices), evaluation(model):
+        images = [
+            model.get_outputs_for_camera(cameras[view : view + 1].to(model.device))["rgb"].permute(2, 0, 1).cpu()
+            for view in range(len(cameras))
+        ]
+    return _eight_bits(torch.stack(images))
+
+
+def masks_iou(pipeline: EditingPipeline, world: Path, prompt: str) -> float:
+    """The masks of the training views edited so far against the true region; the mean over views that see it."""
+    update = pipeline.update
+    if update is None or pipeline.config.edit.mask == "none" or not update.current or not update.edited_views:
+        return float("nan")
+    files = pipeline.datamanager.train_dataset.image_filenames  # type: ignore[union-attr]
+    masks = update.current[0].masks
+    views = sorted(masks)
+    regions = _regions(truth_folder(world, prompt), [Path(files[view]).name for view in views])
+    found = torch.cat(
+        [F.interpolate(masks[view][None].float().cpu(), regions.shape[-2:], mode="nearest-exact") for view in views]
+    ).bool()
+    return mask_iou(found, regions)[regions.flatten(1).any(dim=1)].mean().item()
+
+
+def _in_own_process(job: Job, folder: Path) -> None:
+    """Does the work of a run in a fresh process."""
+    os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")  # Nothing here compiles; 3 s of imports are saved.
+    process = get_context("spawn").Process(target=_run, args=(job, folder))
+    process.start()
+    process.join()
+    if process.exitcode:
+        log = folder / LOG
+        last = "\n".join(log.read_text().splitlines()[-5:]) if log.exists() else "there is no log"
+        raise ValueError(f"The run in {folder} failed; the end of its {LOG}:\n{last}")
+
+
+def _run(job: Job, folder: Path) -> None:
+    """The whole life of a run's process."""
+    log = os.open(folder / LOG, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    if job.settings.threads is not None:
+        torch.set_num_threads(job.settings.threads)
+    try:
+        perform(job, folder)
+    except Exception:
+        traceback.print_exc()
+        sys.exit(1)
+
+
+def perform(job: Job, folder: Path) -> None:
+    """Does the work of a run here and now, and writes its result."""
+    load_before = os.getloadavg()[0]
+    np.random.seed(job.settings.seed)
+    torch.manual_seed(job.settings.seed)
+    work = _reconstruct if job.reconstruct else _edit_alone if job.method == "alone" else _edit
+    content = {
+        "request": job.request,
+        **work(job, folder),
+        "threads": torch.get_num_threads(),
+        "load_average": [load_before, os.getloadavg()[0]],
+    }
+    partial = folder / "result.partial"
+    write_figures(partial, content)
+    os.replace(partial, folder / RESULT)
+
+
+def _reconstruct(job: Job, folder: Path) -> dict[str, Any]:
+    """Learns an unedited scene. Encoding or reading the photographs counts, importing libraries does not."""
+    assert job.reconstruct is not None
+    watch = Stopwatch(torch.device(job.device))
+    watch.start()
+    config = reconstruction_config(job.reconstruct, job.settings, job.world, folder / "runs", job.device)
+    trainer = _set_up(config)
+    prepared, steps = watch.elapsed, 0
+
+    def after_step(step: int) -> None:
+        nonlocal steps
+        steps += 1
+        if job.budget_seconds is not None and watch.elapsed >= job.budget_seconds:
+            trainer.stop_training = True
+        if steps == config.max_num_iterations or trainer.stop_training:
+            watch.stop()
+
+    _call_after_steps(trainer, after_step)
+    trainer.train()
+    images = render(trainer.pipeline)
+    views = read_held_out(job.world, "")
+    _write_picture(folder / PICTURE, images)
+    return {"setup_seconds": prepared, "steps": steps, "psnr": quality(images, views)[0], **_costs(watch)}
+
+
+def _edit(job: Job, folder: Path) -> dict[str, Any]:
+    """Edits a scene that was learnt before, and measures it on the way with the clock stopped."""
+    method = METHODS[job.method] if job.method else None
+    assert method is not None and job.base is not None
+    views = read_held_out(job.world, job.prompt)
+    setup, watch = Stopwatch(torch.device(job.device)), Stopwatch(torch.device(job.device))
+    base = checkpoints(job.base, method.representation)
+    config = edit_config(method, job.prompt, job.settings, job.world, folder / "runs", base, job.device)
+    with setup.running():
+        trainer = _set_up(config)
+    pipeline: Any = trainer.pipeline
+    points: list[Point] = []
+    steps, limit = 0, job.settings.max_edit_seconds
+    images = views.photographs
+
+    def measure() -> None:
+        nonlocal images
+        with watch.paused():
+            images = render(pipeline)
+            iou = masks_iou(pipeline, job.world, job.prompt)
+            edits = pipeline.update.progress.edits
+            costs = watch.seconds, watch.cpu_seconds, steps, edits, watch.rays
+            points.append(Point(*costs, *quality(images, views), iou))
+
+    def after_step(step: int) -> None:
+        nonlocal steps
+        steps += 1
+        if limit is not None and watch.elapsed >= limit:
+            trainer.stop_training = True
+        last = steps == config.max_num_iterations or trainer.stop_training
+        if last or steps % job.settings.steps_per_point == 0:
+            measure()
+        if last:
+            watch.stop()
+
+    measure()
+    _call_after_steps(trainer, after_step)
+    watch.start()
+    trainer.train()
+    watch.stop()  # Where the views show nothing that the prompt is about.
+    _write_picture(folder / PICTURE, images)
+    return {
+        "setup_seconds": setup.seconds,
+        "seconds_per_view_edit": pipeline.update.progress.seconds_per_edit if points[-1].view_edits else float("nan"),
+        "points": [asdict(point) for point in points],
+        **_costs(watch),
+        "peak_memory_mib": max(setup.peak_memory, watch.peak_memory),
+    }
+
+
+def _edit_alone(job: Job, folder: Path) -> dict[str, Any]:
+    """Edits each held-out photograph by itself, from noise: what the editor can do without a scene."""
+    views = read_held_out(job.world, job.prompt)
+    setup, watch = Stopwatch(torch.device(job.device)), Stopwatch(torch.device(job.device))
+    config = replace(job.settings.edit, prompt=job.prompt)
+    with setup.running():
+        autoencoder = load_autoencoder(config.model, job.device)
+        denoiser = load_instruct_pix2pix(config.model, job.device)
+        denoiser.embed(job.prompt)
+    images = []
+    with torch.no_grad(), watch.running():
+        for photograph in views.photographs:
+            latents = autoencoder.encode(photograph[None].to(autoencoder.device))
+            images.append(autoencoder.decode(edit_from_noise(denoiser, latents, latents, config)).cpu())
+    edited = _eight_bits(torch.cat(images))
+    _write_picture(folder / PICTURE, edited)
+    point = Point(watch.seconds, watch.cpu_seconds, 0, len(images), 0, *quality(edited, views))
+    return {
+        "setup_seconds": setup.seconds,
+        "seconds_per_view_edit": watch.seconds / len(images),
+        "points": [asdict(point)],
+        **_costs(watch),
+        "peak_memory_mib": max(setup.peak_memory, watch.peak_memory),
+    }
+
+
+def _set_up(config: TrainerConfig) -> Trainer:
+    """A trainer as ns-train makes it, before its first step."""
+    config.save_config()
+    trainer: Any = config.setup(local_rank=0, world_size=1)
+    trainer.setup()
+    return trainer
+
+
+def _call_after_steps(trainer: Trainer, after_step: Any) -> None:
+    """Lets something be called after each training step, as the last of the trainer's callbacks."""
+    trainer.callbacks.append(TrainingCallback([TrainingCallbackLocation.AFTER_TRAIN_ITERATION], after_step))
+
+
+def _costs(watch: Stopwatch) -> dict[str, float]:
+    """What a watch has counted."""
+    return {
+        "seconds": watch.seconds,
+        "cpu_seconds": watch.cpu_seconds,
+        "rays": watch.rays,
+        "peak_memory_mib": watch.peak_memory,
+        "peak_gpu_memory_mib": watch.peak_gpu_memory,
+    }
+
+
+def _regions(truth: Path, names: list[str]) -> Bool[Tensor, "views 1 height width"]:
+    """True regions by the pictures' names."""
+    return torch.stack([torch.from_numpy(iio.imread(truth / "region" / name) > 0)[None] for name in names])
+
+
+def _eight_bits(images: Float[Tensor, "views 3 height width"]) -> Float[Tensor, "views 3 height width"]:
+    """Images as files hold them, so that all are compared alike."""
+    return (images.float().clamp(0, 1) * 255).round() / 255
+
+
+def _write_picture(file: Path, images: Float[Tensor, "views 3 height width"]) -> None:
+    """A row of views."""
+    iio.imwrite(file, (torch.cat(list(images), dim=2) * 255).round().byte().movedim(0, -1).numpy())
+
+
+def _flat(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings by dotted names."""
+    flat = {}
+    for name, value in content.items():
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+    return flat

@@ -1,0 +1,218 @@
+"""What is compared, at which sizes, and the config of every run."""
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from nerfstudio.engine.trainer import TrainerConfig
+from nerfstudio.pipelines.base_pipeline import VanillaPipelineConfig
+
+from latenteditor import methods
+from latenteditor.miniature.commands import WorldConfig
+
+Representation = Literal["latents", "colours"]
+"""What a scene is made of."""
+Mask = Literal["per-view", "field", "none"]
+MethodName = Literal["latenteditor", "latenteditor-field", "in2n", "in2n-mask", "alone"]
+
+
+class Method(NamedTuple):
+    """One of the contestants that edit a scene."""
+
+    representation: Representation
+    """What its scene is made of."""
+    mask: Mask
+    """Where it may change a view."""
+
+
+METHODS: dict[MethodName, Method | None] = {
+    "latenteditor": Method("latents", "per-view"),
+    "latenteditor-field": Method("latents", "field"),
+    "in2n": Method("colours", "none"),
+    "in2n-mask": Method("colours", "per-view"),
+    "alone": None,
+}
+"""By name. `alone` has no scene: each held-out photograph is edited by itself, from noise."""
+
+NEVER = 1 << 30
+"""Steps between things that no run of the benchmark should spend time on."""
+ENDLESS = 1 << 20
+"""Training steps of a run that ends by the clock."""
+RECONSTRUCTED = "reconstruction"
+EDITED = "edit"
+
+
+@dataclass
+class BenchmarkConfig(WorldConfig):
+    """How worlds are photographed, reconstructed, edited and measured."""
+
+    size: int = 128
+    """Pixels of either side of a view. At 256, as the demo has it, in2n renders four times more rays."""
+    num_views: int = 32
+    """Training views."""
+    num_held_out: int = 6
+    """Views on which the edit is measured."""
+    reconstruction_steps: int = 1000
+    """Training steps of the unedited scene of latents."""
+    edit_steps: int = 300
+    """Training steps of every edit."""
+    budget: Literal["steps", "seconds"] = "steps"
+    """What the reconstruction of colours gets as much of as that of latents. A step of colours is the slower one, so
+    `steps` favours in2n; with `seconds` it often starts from a worse scene. Either way, the time is reported apart."""
+    in2n_reconstruction_steps: int | None = None
+    """Training steps of the unedited scene of colours where the budget is `steps`; None takes as many as latents get.
+    The table shows how well either scene came out: too few steps make in2n's edit worse than it is."""
+    max_edit_seconds: float | None = None
+    """Ends every edit after that long, whatever its steps; None never does."""
+    steps_per_point: int = 30
+    """Training steps from one measurement to the next. The clock stands still meanwhile."""
+    seed: int = 0
+    """Of the networks' weights and of the rays."""
+    threads: int | None = None
+    """Threads of each run; None takes torch's own choice."""
+    in2n_rays: int = 1024
+    """Rays per training step of a scene of colours; 16,384 in Instruct-NeRF2NeRF, which takes a GPU."""
+    in2n_proposal_samples: tuple[int, int] = (48, 24)
+    """Samples per ray of its two proposal networks; (256, 96) in nerfacto."""
+    in2n_samples: int = 24
+    """Samples per ray of its field; 48 in nerfacto."""
+    in2n_levels: int = 8
+    """Grids of its field; 16 in nerfacto."""
+    in2n_max_res: int = 256
+    """Cells along each side of its finest grid; 2,048 in nerfacto, for photographs of thousands of pixels."""
+    in2n_log2_hashmap_size: int = 17
+    """Entries of each of its hash tables, as a power of two; 19 in nerfacto."""
+    in2n_patch_size: int = 32
+    """Pixels along each side of the patches that LPIPS compares. Without LPIPS rays are single pixels, as in
+    in2n-tiny."""
+    lpips_weights: Path | None = None
+    """File with the weights of LPIPS, see in2n's --pipeline.model.lpips-weights. None: in2n trains without LPIPS,
+    as in2n-tiny does."""
+    rays_per_chunk: int = 4096
+    """Rays rendered at once when not training, by every method."""
+
+
+def reconstruction_steps(representation: Representation, settings: BenchmarkConfig) -> int:
+    """Training steps of an unedited scene, where no clock ends it."""
+    latents, colours = settings.reconstruction_steps, settings.in2n_reconstruction_steps
+    return latents if representation == "latents" or colours is None else colours
+
+
+def reconstruction_config(
+    representation: Representation, settings: BenchmarkConfig, world: Path, output: Path, device: str
+) -> TrainerConfig:
+    """A run that learns an unedited scene: latent-nerfacto, or a nerfacto with in2n's data manager and L1 loss."""
+    by_clock = representation == "colours" and settings.budget == "seconds"
+    steps = ENDLESS if by_clock else reconstruction_steps(representation, settings)
+    if representation == "latents":
+        config = copy.deepcopy(methods.latent_nerfacto.config)
+        options = _latent_options(settings)
+    else:
+        config = copy.deepcopy(methods.in2n.config)
+        edited: Any = config.pipeline
+        # LPIPS comes with the edit: Instruct-NeRF2NeRF starts from a nerfacto, which is trained without.
+        config.pipeline = VanillaPipelineConfig(datamanager=edited.datamanager, model=edited.model)
+        config.method_name = "nerfacto"
+        options = _colour_options(replace(settings, lpips_weights=None))
+    set_options(config, {**_run_options(settings, world, output, RECONSTRUCTED, device, steps), **options})
+    return config
+
+
+def edit_config(
+    method: Method, prompt: str, settings: BenchmarkConfig, world: Path, output: Path, base: Path, device: str
+) -> TrainerConfig:
+    """A run that edits the scene whose checkpoints are in `base`."""
+    if method.representation == "latents":
+        config, options = copy.deepcopy(methods.latenteditor.config), _latent_options(settings)
+    else:
+        config, options = copy.deepcopy(methods.in2n.config), _colour_options(settings)
+    set_options(
+        config,
+        {
+            **_run_options(settings, world, output, EDITED, device, settings.edit_steps),
+            **options,
+            "load_dir": base,
+            "pipeline.edit": replace(settings.edit, prompt=prompt, mask=method.mask),
+            "pipeline.schedule.steps_per_edit": settings.steps_per_edit,
+            "pipeline.edits_per_picture": NEVER,
+        },
+    )
+    return config
+
+
+def set_options(config: Any, options: Mapping[str, Any]) -> None:
+    """Sets options of a config by their dotted names.
+
+    Raises:
+        ValueError: The config has no such option.
+    """
+    for name, value in options.items():
+        *owners, last = name.split(".")
+        owner = config
+        for part in owners:
+            owner = owner.get(part) if isinstance(owner, dict) else getattr(owner, part, None)
+        if not hasattr(owner, last):
+            raise ValueError(f"{config.method_name} has no option {name!r}.")
+        setattr(owner, last, value)
+
+
+def _run_options(
+    settings: BenchmarkConfig, world: Path, output: Path, name: str, device: str, steps: int
+) -> dict[str, Any]:
+    """What all runs share: where they are, how long they train, and that they do nothing beside."""
+    return {
+        "data": world,
+        "pipeline.datamanager.data": world,
+        "output_dir": output,
+        "experiment_name": "world",
+        "timestamp": name,
+        "machine.device_type": device,
+        "machine.seed": settings.seed,
+        "vis": "tensorboard",
+        "max_num_iterations": steps,
+        "steps_per_save": NEVER,
+        "steps_per_eval_batch": NEVER,
+        "steps_per_eval_image": NEVER,
+        "steps_per_eval_all_images": NEVER,
+        "pipeline.datamanager.image_size": settings.size,
+        "pipeline.model.near_plane": settings.near_plane,
+        "pipeline.model.eval_num_rays_per_chunk": settings.rays_per_chunk,
+    }
+
+
+def _latent_options(settings: BenchmarkConfig) -> dict[str, Any]:
+    """A scene of latents, as the demo has it."""
+    return {
+        "pipeline.autoencoder": settings.edit.model,
+        "pipeline.model.max_res": settings.max_res,
+        "pipeline.model.num_levels": 5,
+        "pipeline.datamanager.latent_cache_dir": None,
+        **_decay("latents", settings, ("tables", "proposal_networks", "fields", "adapter")),
+    }
+
+
+def _colour_options(settings: BenchmarkConfig) -> dict[str, Any]:
+    """A scene of colours. Poses and exposures of a rendered world are exact: neither is there to be learnt."""
+    with_lpips = settings.lpips_weights is not None
+    return {
+        "pipeline.datamanager.train_num_rays_per_batch": settings.in2n_rays,
+        "pipeline.datamanager.patch_size": settings.in2n_patch_size if with_lpips else 1,
+        "pipeline.model.lpips_loss_mult": 1.0 if with_lpips else 0.0,
+        "pipeline.model.lpips_weights": settings.lpips_weights,
+        "pipeline.model.num_proposal_samples_per_ray": settings.in2n_proposal_samples,
+        "pipeline.model.num_nerf_samples_per_ray": settings.in2n_samples,
+        "pipeline.model.num_levels": settings.in2n_levels,
+        "pipeline.model.max_res": settings.in2n_max_res,
+        "pipeline.model.log2_hashmap_size": settings.in2n_log2_hashmap_size,
+        "pipeline.model.use_appearance_embedding": False,
+        "pipeline.model.camera_optimizer.mode": "off",
+        **_decay("colours", settings, ("proposal_networks", "fields")),
+    }
+
+
+def _decay(representation: Representation, settings: BenchmarkConfig, groups: tuple[str, ...]) -> dict[str, Any]:
+    """Lets every learning rate decay over the whole of a short run."""
+    steps = reconstruction_steps(representation, settings) + settings.edit_steps
+    return {f"optimizers.{group}.scheduler.max_steps": steps for group in groups}

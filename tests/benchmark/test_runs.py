@@ -1,0 +1,219 @@
+"""Configs, stopwatch and results of the benchmark's runs, and a whole benchmark of few pixels."""
+
+import copy
+import csv
+import json
+import runpy
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from nerfstudio.cameras.rays import RayBundle
+from nerfstudio.model_components.scene_colliders import NearFarCollider
+
+from latenteditor import methods
+from latenteditor.benchmark import runs
+from latenteditor.benchmark.runs import HeldOut, Job, quality, run_job
+from latenteditor.benchmark.settings import METHODS, BenchmarkConfig, edit_config, reconstruction_config, set_options
+from latenteditor.benchmark.stopwatch import Stopwatch
+from latenteditor.editing.delta_mask import DeltaMaskConfig
+from latenteditor.editing.editor import EditConfig
+
+SCRIPT = Path(__file__).parents[2] / "scripts" / "benchmark.py"
+PLACES = Path("world"), Path("output")
+
+
+@pytest.fixture(scope="module")
+def script() -> dict[str, Any]:
+    """What the script defines."""
+    return runpy.run_path(str(SCRIPT))
+
+
+def small(model: Path) -> dict[str, Any]:
+    """Sizes at which a benchmark takes seconds, and an editor whose edits mean nothing."""
+    edit = EditConfig(model=str(model), denoising_steps=2, delta_mask=DeltaMaskConfig(draws=1, gate=0.0))
+    sizes = {"size": 32, "num_views": 3, "num_held_out": 2, "max_res": 24, "reconstruction_steps": 2, "edit_steps": 4}
+    in2n = {"in2n_rays": 64, "in2n_levels": 2, "in2n_max_res": 24, "in2n_log2_hashmap_size": 10}
+    in2n |= {"in2n_proposal_samples": (12, 8), "in2n_samples": 8}
+    return {"edit": edit, "steps_per_edit": 2, "steps_per_point": 2, **sizes, **in2n}
+
+
+def rays(count: int) -> RayBundle:
+    """Rays from the origin."""
+    return RayBundle(torch.zeros(count, 3), torch.ones(count, 3), torch.ones(count, 1))
+
+
+def test_an_option_that_does_not_exist_is_refused():
+    config = copy.deepcopy(methods.in2n.config)
+    set_options(config, {"optimizers.fields.scheduler.max_steps": 7})
+    assert config.optimizers["fields"]["scheduler"].max_steps == 7
+    for name in ("pipeline.model.levels", "pipeline.models.num_levels", "optimizers.tables.scheduler.max_steps"):
+        with pytest.raises(ValueError, match=f"in2n has no option '{name}'"):
+            set_options(config, {name: 7})
+
+
+def test_methods_share_editor_schedule_and_scene():
+    settings = BenchmarkConfig()
+    configs = {
+        name: edit_config(method, "make it so", settings, *PLACES, Path("base"), "cpu")
+        for name, method in METHODS.items()
+        if method is not None
+    }
+    assert len({config.pipeline.schedule.steps_per_edit for config in configs.values()}) == 1
+    assert len({repr(replace(config.pipeline.edit, mask="none")) for config in configs.values()}) == 1
+    masks = {name: config.pipeline.edit.mask for name, config in configs.items()}
+    assert masks == {"latenteditor": "per-view", "latenteditor-field": "field", "in2n": "none", "in2n-mask": "per-view"}
+    assert len({config.pipeline.model.near_plane for config in configs.values()}) == 1
+    assert methods.in2n.config.pipeline.edit.prompt == ""
+
+
+def test_lpips_comes_with_its_weights_and_only_with_the_edit():
+    settings = BenchmarkConfig(lpips_weights=Path("lpips.pth"))
+    assert METHODS["in2n"] is not None
+    edit = edit_config(METHODS["in2n"], "make it so", settings, *PLACES, Path("base"), "cpu").pipeline
+    assert (edit.model.lpips_loss_mult, edit.datamanager.patch_size) == (1.0, 32)
+    without = edit_config(METHODS["in2n"], "make it so", BenchmarkConfig(), *PLACES, Path("base"), "cpu").pipeline
+    assert (without.model.lpips_loss_mult, without.datamanager.patch_size) == (0.0, 1)
+    base: Any = reconstruction_config("colours", settings, *PLACES, "cpu").pipeline
+    assert (base.model.lpips_loss_mult, base.datamanager.patch_size) == (0.0, 1)
+
+
+def test_the_budget_says_whether_colours_train_by_steps_or_by_the_clock():
+    by_steps = BenchmarkConfig(reconstruction_steps=70)
+    by_clock = replace(by_steps, budget="seconds")
+    assert reconstruction_config("colours", by_steps, *PLACES, "cpu").max_num_iterations == 70
+    assert reconstruction_config("latents", by_clock, *PLACES, "cpu").max_num_iterations == 70
+    longer = reconstruction_config("colours", replace(by_steps, in2n_reconstruction_steps=90), *PLACES, "cpu")
+    assert longer.max_num_iterations == 90
+    assert longer.optimizers["fields"]["scheduler"].max_steps == 90 + by_steps.edit_steps
+    assert reconstruction_config("colours", by_clock, *PLACES, "cpu").max_num_iterations > 70000
+
+
+def test_a_stopwatch_counts_while_it_runs_and_not_in_pauses():
+    watch, collider = Stopwatch(torch.device("cpu")), NearFarCollider(0.1, 1.0)
+    collider(rays(1))
+    with watch.running():
+        collider(rays(10))
+        with watch.paused():
+            before = watch.elapsed
+            collider(rays(100))
+            held = torch.ones(64 << 20, dtype=torch.uint8).clone()
+            assert watch.elapsed == before > 0
+            del held
+        collider(rays(1000))
+    collider(rays(10000))
+    assert watch.rays == 1010
+    assert watch.seconds == watch.elapsed < 60
+    assert watch.cpu_seconds > 0
+    assert watch.peak_memory > 50
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="only Linux forgets its highest memory")
+def test_memory_of_a_pause_is_not_counted():
+    watch, paused = Stopwatch(torch.device("cpu")), Stopwatch(torch.device("cpu"))
+    with watch.running(), watch.paused(), paused.running():
+        torch.ones(512 << 20, dtype=torch.uint8)
+    assert paused.peak_memory - watch.peak_memory > 400
+
+
+def test_quality_is_measured_where_the_region_is_seen():
+    truth = torch.zeros(2, 3, 4, 4)
+    region = torch.zeros(2, 1, 4, 4, dtype=torch.bool)
+    region[0, :, :2] = True
+    images = truth + 0.1
+    images[0, :, :2] = 0.01
+    images[1] = 1.0
+    inside, outside = quality(images, HeldOut(["a", "b"], truth, truth, region))
+    assert inside == pytest.approx(40, abs=1e-3)
+    assert outside == pytest.approx(20, abs=1e-3)
+
+
+def test_a_run_that_ended_is_not_run_again(tmp_path, monkeypatch):
+    asked = []
+
+    def write_result(job: Job, folder: Path) -> None:
+        """A run that takes no time."""
+        asked.append(folder)
+        (folder / "result.json").write_text(json.dumps({"request": job.request, "seconds": 1.0}))
+
+    monkeypatch.setattr(runs, "_in_own_process", write_result)
+    job = Job(tmp_path / "7/world", "cpu", BenchmarkConfig(), reconstruct="latents")
+    interrupted = tmp_path / "run" / "runs"
+    interrupted.mkdir(parents=True)
+    assert run_job(job, tmp_path / "run")["seconds"] == 1.0
+    assert not interrupted.exists()
+    assert run_job(job, tmp_path / "run")["seconds"] == 1.0
+    assert asked == [tmp_path / "run"]
+    other = replace(job, settings=replace(job.settings, edit=replace(job.settings.edit, denoising_steps=3)))
+    with pytest.raises(ValueError, match="begun with other settings.edit.denoising_steps: choose another --output"):
+        run_job(other, tmp_path / "run")
+
+
+def test_a_run_that_fails_says_how(tmp_path):
+    job = Job(tmp_path / "7/world", "cpu", BenchmarkConfig(), method="alone", prompt="make the cone blue")
+    with pytest.raises(ValueError, match="(?s)The run in .*failed; the end of its log.txt:.*transforms.json"):
+        run_job(job, tmp_path / "run")
+    assert not (tmp_path / "run/result.json").exists()
+
+
+def test_worlds_with_too_few_solids_are_passed_over(script):
+    seeds = script["draw_seeds"](3_000_200, 3, 4)
+    assert len(seeds) == 3 == len(set(seeds))
+    assert all(len(script["random_world"](seed).solids) >= 4 for seed in seeds)
+    with pytest.raises(ValueError, match="lower --num-prompts"):
+        script["draw_seeds"](0, 1, 100)
+
+
+def test_numbers_that_compare_nothing_are_refused(script):
+    for wrong, message in (
+        ({"methods": ()}, "not nothing"),
+        ({"methods": ("in2n", "in2n")}, "each method once"),
+        ({"steps_per_point": 0}, "--steps-per-point must be 1 or more, not 0"),
+        ({"lpips_weights": Path("absent.pth")}, "no weights of LPIPS absent.pth"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            script["require_sizes"](script["Args"](**wrong))
+
+
+def test_a_benchmark_measures_every_method_and_goes_on_where_it_was(
+    script, tiny_instruct_pix2pix_folder, tmp_path, monkeypatch
+):
+    performed = []
+
+    def perform(job: Job, folder: Path) -> None:
+        """In this process, because each of four others would import for ten seconds."""
+        performed.append(folder.name)
+        runs.perform(job, folder)
+
+    monkeypatch.setattr(runs, "_in_own_process", perform)
+    args = script["Args"](
+        output=tmp_path, methods=("latenteditor", "in2n"), device="cpu", **small(tiny_instruct_pix2pix_folder)
+    )
+    script["main"](args)
+    assert performed == ["latents", "latenteditor", "colours", "in2n"]
+    results = json.loads((tmp_path / "results.json").read_text())
+    latent, colours = results["runs"]
+    for run in (latent, colours):
+        assert [point["steps"] for point in run["points"]] == [0, 2, 4]
+        assert [point["view_edits"] for point in run["points"]] == [0, 1, 2]
+        seconds = [point["seconds"] for point in run["points"]]
+        assert seconds[0] == 0 < seconds[1] < seconds[2]
+        assert run["peak_memory_mib"] > 100
+        assert run["reconstruction"]["steps"] == 2
+    # Rays of training, of the views that were edited and, every four steps, of the adapter's view of 4x4 cells.
+    assert colours["points"][-1]["rays"] == 4 * 64 + 2 * 32 * 32
+    assert latent["points"][-1]["rays"] == 4 * 512 + 2 * 16 + 16
+    assert latent["points"][-1]["mask_iou"] is not None
+    assert colours["points"][-1]["mask_iou"] is None
+    rows = list(csv.DictReader((tmp_path / "points.csv").open()))
+    assert len(rows) == 6
+    table = (tmp_path / "table.md").read_text()
+    assert "no LPIPS" in table
+    assert results["machine"]["torch"] == torch.__version__
+    assert (tmp_path / "curves.png").exists()
+
+    monkeypatch.setattr(runs, "_in_own_process", lambda job, folder: pytest.fail(f"{folder} was run again"))
+    script["main"](args)
+    assert (tmp_path / "table.md").read_text() == table
