@@ -21,7 +21,7 @@ Clamp = Literal["max", "quantile", "iqr", "mean3"]
 PEAK_QUANTILE = 0.995
 """The quantile that stands for a score's peak where one outlying cell must not decide; our choice."""
 
-RENDERED_SHARE = 0.5
+RENDERED_SHARE = 0.65
 """The share of the threshold that relevance must exceed where it is rendered from the field; measured by us."""
 
 

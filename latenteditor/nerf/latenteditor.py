@@ -30,7 +30,7 @@ from latenteditor.nerf.latent_nerfacto import (
     LatentNerfactoPipeline,
     LatentNerfactoPipelineConfig,
 )
-from latenteditor.nerf.relevance import RelevanceConfig, RelevanceHead
+from latenteditor.nerf.relevance import PRIOR_POSITIONS, RelevanceConfig, RelevanceHead
 
 ORIGINAL = "_model.original."
 RELEVANCE = "_model.relevance."
@@ -107,6 +107,8 @@ class LatentEditorModel(LatentNerfactoModel):
             for _ in range(config.steps):
                 rays, wanted = sample(config.rays)
                 error = F.mse_loss(head.render(*self._original_samples(rays)), wanted.to(self.device))
+                anywhere = torch.rand(PRIOR_POSITIONS, 1, 3, device=self.device)
+                error = error + config.prior * head(anywhere).mean()
                 optimizer.zero_grad()
                 error.backward()
                 optimizer.step()

@@ -3,7 +3,7 @@
 The delta module scores each view by itself, and what it finds flickers from view to view. A small field of its own, one
 for each instruction, is trained so that its rendering comes close to every view's score,
 
-    min over r of the sum over rays (sum_i w_i r(x_i) - score)^2,
+    min over r of the sum over rays (sum_i w_i r(x_i) - score)^2, plus a little of r everywhere,
 
 with the weights w_i of the scene as it was before any edit, which do not change. It is fitted once, before the first
 view is edited: a region that followed the edited density would move while the edit is under way.
@@ -11,11 +11,17 @@ view is edited: a region that followed the edited density would move while the e
 
 from dataclasses import dataclass
 
+import torch
 from jaxtyping import Float
 from nerfstudio.field_components.mlp import MLP
 from torch import Tensor, nn
 
 from latenteditor.nerf.latent_field import DenseGrids
+
+FIRST_LOGIT = -4.0
+"""What relevance starts from: two in a hundred."""
+PRIOR_POSITIONS = 8192
+"""Random positions per step at which the prior holds."""
 
 
 @dataclass
@@ -36,13 +42,16 @@ class RelevanceConfig:
     """Learning rate of the grids, as of the scene's own."""
     network_lr: float = 1e-2
     """Learning rate of the perceptron, as of the scene's own."""
+    prior: float = 0.01
+    """Weight of the mean relevance of random positions: where no view looks, nothing is relevant. Higher shrinks the
+    region; without it, what only a new camera sees may count as part of the edit."""
 
 
 class RelevanceHead(nn.Module):
     """A relevance in [0, 1] for each position, from grids and a perceptron."""
 
     def __init__(self, config: RelevanceConfig) -> None:
-        """Starts near one half everywhere."""
+        """Starts near zero everywhere."""
         super().__init__()
         features_per_level = 2
         self.grids = DenseGrids(config.num_levels, config.base_res, config.max_res, features_per_level)
@@ -51,12 +60,12 @@ class RelevanceHead(nn.Module):
             num_layers=2,
             layer_width=32,
             out_dim=1,
-            out_activation=nn.Sigmoid(),
         )
 
     def forward(self, positions: Float[Tensor, "*rays samples 3"]) -> Float[Tensor, "*rays samples 1"]:
         """Relevance at positions in the unit cube."""
-        return self.network(self.grids(positions.reshape(-1, 3))).view(*positions.shape[:-1], 1)
+        logits = self.network(self.grids(positions.reshape(-1, 3))) + FIRST_LOGIT
+        return torch.sigmoid(logits).view(*positions.shape[:-1], 1)
 
     def render(
         self, positions: Float[Tensor, "*rays samples 3"], weights: Float[Tensor, "*rays samples 1"]
