@@ -107,7 +107,7 @@ def choose_panes(page: Page, name: str) -> None:
 
     Relevance alone has a color map, which the host chooses when it has rendered it; so it comes before each other pane.
     """
-    for pane in ("relevance", "original", "relevance", "mask_overlay", "relevance", "rgb"):
+    for pane in ("relevance", "original", "relevance", "mask_overlay"):
         before = scene(page, name)
         page.choose("Output type", pane)
         color_map = "turbo" if pane == "relevance" else "default"
