@@ -97,9 +97,9 @@ def scene(page: Page, name: str) -> np.ndarray:
 
 
 def shows_a_scene(page: Page, name: str) -> bool:
-    """Whether more is to be seen than the empty page."""
-    pixels = scene(page, name)
-    return (pixels.min(axis=1) < 240).mean() > 0.5 and len(np.unique(pixels, axis=0)) > 50
+    """Whether more is to be seen than an empty page, which is of one color but for the axes."""
+    _, counts = np.unique(scene(page, name), axis=0, return_counts=True)
+    return bool(counts.max() < 0.5 * counts.sum())
 
 
 def choose_panes(page: Page, name: str) -> None:
@@ -107,7 +107,7 @@ def choose_panes(page: Page, name: str) -> None:
 
     Relevance alone has a color map, which the host chooses when it has rendered it; so it comes before each other pane.
     """
-    for pane in ("relevance", "original", "relevance", "mask_overlay", "relevance", "rgb"):
+    for pane in ("relevance", "original", "relevance", "mask_overlay"):
         before = scene(page, name)
         page.choose("Output type", pane)
         color_map = "turbo" if pane == "relevance" else "default"
