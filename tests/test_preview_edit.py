@@ -63,7 +63,7 @@ def test_a_view_is_shown_under_every_setting(dataset, tmp_path, capsys):
     assert figures["seconds"] > 0
     last = capsys.readouterr().out.splitlines()[-1]
     assert last == figures["found"]
-    assert last.startswith("Score peak ") and " reaches the gate 1; of this view the mask covers " in last
+    assert last.startswith("Score peak ") and " reaches the gate 0.4; of this view the mask covers " in last
     assert f"{preview_edit.percent(torch.tensor(narrow))} at threshold 0.5." in last
 
 
@@ -111,7 +111,7 @@ def test_a_prompt_about_what_is_not_there_leaves_every_pane_as_it_was(dataset, t
     last = capsys.readouterr().out.splitlines()[-1]
     assert last == figures["found"]
     assert last.startswith("Nothing in this view answers to the prompt: score peak ")
-    assert last.endswith(" stays below the gate 1.")
+    assert last.endswith(" stays below the gate 0.4.")
     first, *rows = drawn[0]
     assert [len(row) for row in drawn[0]] == [4, 4, 4]
     for row in rows:

@@ -6,8 +6,8 @@ from latenteditor.editing.guidance import Guidance
 
 EDIT = EditConfig(
     model="miniature",
-    guidance=Guidance(text=1.0, image=1.0),
+    guidance=Guidance(text=1.25, image=1.0),
     min_noise=0.7,
     denoising_steps=10,
-    delta_mask=DeltaMaskConfig(threshold=0.3, gate=1.0),
+    delta_mask=DeltaMaskConfig(noise_level=0.5, threshold=0.3, gate=0.4),
 )

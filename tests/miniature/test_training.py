@@ -312,7 +312,7 @@ def test_this_package_loads_and_runs_the_trained_folder(trained):
     latents = autoencoder.encode(images)
     denoiser.require_channels(autoencoder.channels)
     predicted = denoiser.predict_noise(latents, latents, 500, ["make the cone blue", ""])
-    assert predicted.shape == latents.shape == (2, 8, 4, 4)
+    assert predicted.shape == latents.shape == (2, 4, 4, 4)
     assert predicted.isfinite().all()
     assert denoiser.noise_schedule.prediction_type == "v_prediction"
 
@@ -330,7 +330,7 @@ def test_pairs_are_encoded_once(tmp_path, trained):
     pairs = load_pairs(trained.parent / "work/pairs", 2, 32, [], 0)
     tokenizer = build_tokenizer(pairs.instructions, tmp_path / "tokenizer")
     latents = encode_pairs(pairs, autoencoder, tokenizer, tmp_path / "latents.pt", "cpu")
-    assert latents.before.shape == (len(pairs.before), 8, 4, 4)
+    assert latents.before.shape == (len(pairs.before), 4, 4, 4)
     assert latents.shapes.sum(dim=1) == pytest.approx(1)
     assert latents.region.mean() == pytest.approx(pairs.region.float().mean())
     again = encode_pairs(pairs, None, tokenizer, tmp_path / "latents.pt", "cpu")
