@@ -140,7 +140,7 @@ def render(pipeline: Pipeline) -> Float[Tensor, "views 3 height width"]:
     """The held-out views as they look when not training, in 8 bits, without a trace on what training draws next."""
     model: Any = pipeline.model
     cameras = pipeline.datamanager.eval_dataset.cameras  # type: ignore[union-attr]
-    devices = [model.device] if model.device.type == "cuda" else []
+    devices = [model.device] if next(model.parameters()).is_cuda else []
     with torch.no_grad(), torch.random.fork_rng(devices), evaluation(model):
         images = [
             model.get_outputs_for_camera(cameras[view : view + 1].to(model.device))["rgb"].permute(2, 0, 1).cpu()

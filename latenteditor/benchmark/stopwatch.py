@@ -26,6 +26,7 @@ class Stopwatch:
     def __init__(self, device: torch.device) -> None:
         """Waits for this device before it reads a clock, and counts its memory where it is a GPU."""
         self._device = device
+        self._on_gpu = torch.empty(0, device=device).is_cuda
         self.seconds = 0.0
         """On the wall."""
         self.cpu_seconds = 0.0
@@ -44,7 +45,7 @@ class Stopwatch:
         assert self._started is None
         self._hook = nn.modules.module.register_module_forward_pre_hook(self._count_rays)
         _forget_peak_memory()
-        if self._device.type == "cuda":
+        if self._on_gpu:
             torch.cuda.synchronize(self._device)
             torch.cuda.reset_peak_memory_stats(self._device)
         self._started = time.perf_counter(), time.process_time()
@@ -58,7 +59,7 @@ class Stopwatch:
         """Stands still, if it did not before."""
         if self._started is None:
             return
-        if self._device.type == "cuda":
+        if self._on_gpu:
             torch.cuda.synchronize(self._device)
             self.peak_gpu_memory = max(self.peak_gpu_memory, torch.cuda.max_memory_allocated(self._device) / MIB)
         self.seconds += time.perf_counter() - self._started[0]
