@@ -14,7 +14,7 @@ from latenteditor.editing.delta_mask import blend, delta_mask, delta_score
 from latenteditor.editing.editor import EditConfig, edit_from_noise
 from latenteditor.editing.guidance import Denoiser
 from latenteditor.editing.metrics import mask_iou, psnr
-from latenteditor.miniature.instructions import Instruction, idle_wording, random_instruction, random_kind
+from latenteditor.miniature.instructions import KIND_SHARES, Instruction, idle_wording, random_instruction, random_kind
 from latenteditor.miniature.looks import hue_share, recolour_hue
 from latenteditor.miniature.pairs import follow, to_bytes
 from latenteditor.miniature.render import Hits, Tracer, dome_camera
@@ -68,7 +68,7 @@ def draw_case(seed: int, size: int, kind: str | None = None) -> Case:
     tracer = Tracer(world)
     while True:
         hits = tracer.trace(dome_camera(rng, size))
-        drawn = kind or random_kind(rng)
+        drawn = kind or random_kind(rng, KIND_SHARES)
         instruction, prompt = random_instruction(world, rng, drawn)
         after, region = follow(instruction, hits)
         if region.mean() >= SMALLEST_REGION and (kind or instruction.solids):

@@ -120,9 +120,9 @@ def recolouring_prompt(world: World, seed: int) -> str:
     return f"make the {solid.colour} {solid.shape} {recolouring.colour}"
 
 
-def random_kind(rng: np.random.Generator) -> str:
-    """A kind of instruction, as often as it is taught."""
-    return _choice(rng, list(KIND_SHARES), list(KIND_SHARES.values()))
+def random_kind(rng: np.random.Generator, shares: dict[str, float]) -> str:
+    """A kind of instruction, as often as ``KIND_SHARES`` or ``TAUGHT_SHARES`` say."""
+    return _choice(rng, list(shares), list(shares.values()))
 
 
 def random_instruction(world: World, rng: np.random.Generator, kind: str) -> tuple[Instruction, str]:
@@ -276,3 +276,15 @@ KIND_SHARES = {
     "removal": 0.06,
     "look": 0.06,
 }
+"""How often an evaluation asks for each kind."""
+TAUGHT_SHARES = {
+    "colour": 0.37,
+    "group": 0.15,
+    "shape": 0.14,
+    "material": 0.13,
+    "colour and shape": 0.05,
+    "colour and material": 0.05,
+    "removal": 0.07,
+    "look": 0.04,
+}
+"""How often an editor meets each kind while it learns: what is hard to learn more often than it is asked for."""

@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float, UInt8
 from latenteditor.miniature.instructions import (
     COLOUR_TEMPLATES,
     LOOK_TEMPLATES,
+    TAUGHT_SHARES,
     Instruction,
     idle_wording,
     random_instruction,
@@ -75,7 +76,7 @@ def world_pairs(seed: int, size: int) -> tuple[list[View], list[Edit]]:
                 nowhere = np.zeros((size, size), dtype=bool)
                 edits.append(Edit(view, to_bytes(before), nowhere, idle_wording(world, rng)))
             else:
-                instruction, words = random_instruction(world, rng, random_kind(rng))
+                instruction, words = random_instruction(world, rng, random_kind(rng, TAUGHT_SHARES))
                 after, region = follow(instruction, hits)
                 edits.append(Edit(view, to_bytes(after), region, words))
     return views, edits
