@@ -122,10 +122,7 @@ class IterativeDatasetUpdate:
         editor = self.editor
         if not isinstance(editor, Surveyor):
             return self.current
-        started = perf_counter()
-        found = [layer for layer in self.current if any(bool(mask.any()) for mask in self._survey(editor, layer))]
-        self.seconds += perf_counter() - started
-        return found
+        return [layer for layer in self.current if any(bool(mask.any()) for mask in self._survey(editor, layer))]
 
     def before_step(self, step: int) -> list[EditedView]:
         """Edits the views that are due before this training step, and says which they were."""

@@ -99,7 +99,7 @@ class LatentEditorModel(LatentNerfactoModel):
         """
         config = self.config.relevance
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(layer)
+            torch.default_generator.manual_seed(layer)  # Of the CPU alone, where the head is made.
             head = RelevanceHead(config).to(self.device)
         groups = [(head.grids, config.grid_lr), (head.network, config.network_lr)]
         optimizer = torch.optim.Adam([{"params": list(part.parameters()), "lr": lr} for part, lr in groups], eps=1e-15)

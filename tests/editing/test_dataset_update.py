@@ -252,6 +252,8 @@ def test_a_survey_finds_the_instructions_that_apply_anywhere():
     update = IterativeDatasetUpdate(scene, editor, EditSchedule(EditScheduleConfig(), NUM_VIEWS))
     update.begin([PROMPT, "something else"], "both")
     assert [layer.prompt for layer in update.survey()] == [PROMPT]
+    assert update.seconds == 0, "a survey is no view edit"
+    update.edit_views([0])
     assert update.seconds > 0
 
 
