@@ -75,7 +75,8 @@ def main(args: Args) -> None:
             case for index, picture in enumerate(pictures) for case in photograph_cases(picture, index)
         ]
     args.output.mkdir(parents=True, exist_ok=True)
-    content: dict[str, Any] = {"edit": asdict(args.edit), "size": args.size, "first_seed": args.first_seed}
+    sizes = {"size": args.size, "photograph_size": args.photograph_size}
+    content: dict[str, Any] = {"edit": asdict(args.edit), "first_seed": args.first_seed, **sizes}
     for name, cases in groups.items():
         if not cases:
             continue
