@@ -46,14 +46,14 @@ class Args:
     """Worlds, with one instruction about solids each."""
     num_looks: int = 20
     """Further worlds, with one instruction about the whole picture each."""
-    size: int = 128
-    """Pixels of either side of a view."""
+    size: int = 256
+    """Pixels of either side of a view. Demo and scripts/edit_worlds.py have 256; the built-in editor learned at 128."""
     photographs: tuple[Path, ...] = ()
     """Folders of photographs that the editor was not trained on."""
     photographs_per_folder: int = 8
     """How many of each folder are taken, evenly spread."""
-    photograph_size: int = 256
-    """Pixels of a photograph's longer side."""
+    photograph_size: int = 512
+    """Pixels of a photograph's longer side; the methods work at 512."""
     device: str = "cpu"
     """Any torch device."""
     edit: EditConfig = field(default_factory=lambda: EDIT)

@@ -32,7 +32,7 @@ class Args:
     """First world; training uses the seeds from 0 on."""
     num_cases: int = 60
     """Worlds, with one instruction each and one about a solid that is not there."""
-    size: int = 128
+    size: int = 256
     """Pixels of either side of a view."""
     device: str = "cpu"
     """Any torch device."""
