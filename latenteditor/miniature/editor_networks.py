@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 class EditorTrainingConfig:
     """How U-Net and text encoder are made and fitted."""
 
-    fit: FitConfig = field(default_factory=lambda: FitConfig(steps=7000, batch_size=64, ema_decay=0.999, bf16=True))
+    fit: FitConfig = field(default_factory=lambda: FitConfig(steps=13000, batch_size=64, ema_decay=0.999, bf16=True))
     """Their gradient steps."""
     channels: tuple[int, ...] = (64, 128, 128)
     """Of the U-Net's levels."""

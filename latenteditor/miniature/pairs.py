@@ -24,7 +24,7 @@ from latenteditor.miniature.world import COLOURS, SHAPES, random_world
 
 VIEWS_PER_WORLD = 4
 INSTRUCTIONS_PER_VIEW = 3
-IDLE_SHARE = 0.12
+IDLE_SHARE = 0.15
 """How often an instruction names a solid that is not there."""
 VISIBLE_CHANGE = 0.04
 """Of a channel in [0, 1]: less than this, as in the faintest shadows, does not count as changed."""

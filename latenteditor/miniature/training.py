@@ -3,11 +3,12 @@
 The result is a ``StableDiffusionInstructPix2PixPipeline`` folder, small, but the same in kind as the real one.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
 from latenteditor.miniature.autoencoder_training import (
     AutoencoderConfig,
@@ -16,7 +17,7 @@ from latenteditor.miniature.autoencoder_training import (
     fit_decoder,
 )
 from latenteditor.miniature.editor_networks import EditorLoss, EditorNetworks, EditorTrainingConfig, noise_scheduler
-from latenteditor.miniature.fitting import fit
+from latenteditor.miniature.fitting import FitConfig, fit
 from latenteditor.miniature.parallel import first_process_first, join_processes, process_index
 from latenteditor.miniature.photographs import read_photographs
 from latenteditor.miniature.training_data import (
@@ -44,16 +45,27 @@ class TrainingConfig:
     """A folder of photographs to learn from besides the worlds; without it the editor knows worlds alone."""
     device: str = "cpu"
     """Any torch device; a checkpoint made on one loads on another."""
-    num_worlds: int = 3000
+    num_worlds: int = 4300
     """Training worlds, each seen in a few views with a few instructions each."""
     num_photograph_batches: int = 800
     """How often a few views are cut from photographs."""
     size: int = 128
     """Pixels of either side of a training view."""
+    large_size: int = 256
+    """Pixels of either side of the views that the editor learns from last. What it learns at one size it takes for
+    granted at another only in part: it sees solids that are not there."""
+    num_large_worlds: int = 380
+    """Training worlds of that size."""
+    num_large_photograph_batches: int = 80
+    """How often a few views of that size are cut from photographs."""
     autoencoder: AutoencoderConfig = field(default_factory=AutoencoderConfig)
     """The autoencoder."""
     editor: EditorTrainingConfig = field(default_factory=EditorTrainingConfig)
     """U-Net and text encoder."""
+    large_fit: FitConfig = field(
+        default_factory=lambda: FitConfig(steps=600, batch_size=12, learning_rate=3e-4, decay_share=0.6, bf16=True)
+    )
+    """Their last gradient steps, every third of them, on average, on small views, so that both sizes stay known."""
 
 
 def train_editor(config: TrainingConfig) -> None:
@@ -71,22 +83,38 @@ def train_editor(config: TrainingConfig) -> None:
     images = TrainingImages(pairs, photographs, config.autoencoder)
     autoencoder = fit_autoencoder(config.autoencoder, images, config.work_dir / "autoencoder.ckpt", config.device)
     fit_decoder(autoencoder, config.autoencoder, images, config.work_dir / "decoder.ckpt", config.device)
+    large_batches = config.num_large_photograph_batches if photographs else 0
     with first_process_first():
         tokenizer = build_tokenizer(pairs.instructions, config.work_dir / "tokenizer")
         latents = encode_pairs(pairs, autoencoder, tokenizer, config.work_dir / "latents.pt", config.device)
-    networks = fit_editor(config, latents, tokenizer, autoencoder.config["scaling_factor"])
+        pairs = load_pairs(
+            config.work_dir / "pairs", config.num_large_worlds, config.large_size, photographs, large_batches
+        )
+        large = encode_pairs(pairs, autoencoder, tokenizer, config.work_dir / "large_latents.pt", config.device)
+    networks = fit_editor(config, latents, large, tokenizer, autoencoder.config["scaling_factor"])
     if process_index() == 0:
         save_pipeline(config.output, autoencoder, tokenizer, networks)
 
 
-def fit_editor(config: TrainingConfig, pairs: LatentPairs, tokenizer: "CLIPTokenizer", scale: float) -> EditorNetworks:
+def fit_editor(
+    config: TrainingConfig, pairs: LatentPairs, large: LatentPairs, tokenizer: "CLIPTokenizer", scale: float
+) -> EditorNetworks:
     """U-Net and text encoder, by denoising the edited view given the unedited one and the instruction."""
     ours = config.editor
     torch.manual_seed(ours.fit.seed)
     networks: Any = EditorNetworks(ours.channels, ours.text_width, len(tokenizer), pairs)
     networks = networks.to(config.device, memory_format=torch.channels_last)
-    loss = EditorLoss(ours, pairs, tokenize(tokenizer, [""]), scale)
-    fitted: Any = fit(networks, loss, ours.fit, config.work_dir / "editor.ckpt", "editor")
+    empty = tokenize(tokenizer, [""])
+    loss = EditorLoss(ours, pairs, empty, scale)
+    # The network itself goes on, with the mean of its weights: what a copy computes, its helping layers do not see.
+    networks.load_state_dict(fit(networks, loss, ours.fit, config.work_dir / "editor.ckpt", "editor").state_dict())
+    large_loss = EditorLoss(replace(ours, fit=config.large_fit), large, empty, scale)
+
+    def either(networks: Any, generator: torch.Generator) -> Tensor:
+        """The loss of large views in two of three steps."""
+        return (loss if torch.rand((), generator=generator) < 1 / 3 else large_loss)(networks, generator)
+
+    fitted: Any = fit(networks, either, config.large_fit, config.work_dir / "large_editor.ckpt", "editor, large views")
     return fitted
 
 

@@ -285,11 +285,29 @@ def trained(tmp_path_factory) -> Path:
         output=folder / "instruct_pix2pix",
         num_worlds=2,
         size=32,
+        large_size=64,
+        num_large_worlds=1,
+        large_fit=few,
         autoencoder=AutoencoderConfig(fit=few, decoder_fit=few, crop=32),
         editor=EditorTrainingConfig(fit=few, channels=(16, 32), text_width=16),
     )
     train_editor(config)
     return config.output
+
+
+def test_the_editor_learns_from_small_views_first_and_from_large_ones_last(trained):
+    work = trained.parent / "work"
+    sizes = [
+        torch.load(work / name, weights_only=True)["after"].shape[-1] for name in ("latents.pt", "large_latents.pt")
+    ]
+    assert sizes[1] == 2 * sizes[0]
+    saved = load_file(trained / "unet/diffusion_pytorch_model.safetensors")["conv_in.weight"]
+    small, large = (
+        torch.load(work / name, weights_only=True)["averaged"]["module.unet.conv_in.weight"].half()
+        for name in ("editor.ckpt", "large_editor.ckpt")
+    )
+    assert torch.equal(saved, large)
+    assert not torch.equal(saved, small)
 
 
 def test_diffusers_loads_and_runs_the_trained_folder(trained):
