@@ -9,5 +9,5 @@ EDIT = EditConfig(
     guidance=Guidance(text=1.25, image=1.0),
     min_noise=0.7,
     denoising_steps=10,
-    delta_mask=DeltaMaskConfig(noise_level=0.8, threshold=0.25, gate=0.8),
+    delta_mask=DeltaMaskConfig(noise_level=0.8, threshold=0.25, gate=0.4),
 )
