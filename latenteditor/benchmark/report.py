@@ -39,7 +39,7 @@ class Edit:
     setup_seconds: float
     """To load networks, photographs and the unedited scene, before the edit's clock starts."""
     seconds_per_view_edit: float
-    """To render, edit and replace one view, the search for masks in all views shared among them; NaN without any."""
+    """To render, edit and replace one view; NaN without any."""
     peak_memory_mib: float
     """Highest resident memory of the process, measuring left out."""
     peak_gpu_memory_mib: float
