@@ -139,7 +139,11 @@ def print_group(name: str, content: dict[str, Any]) -> None:
         print(f"  {figure:22} mean {values['mean']:8.3f}   median {values['median']:8.3f}")
     if len(content["by_kind"]) > 1:
         for kind, figures in content["by_kind"].items():
-            print(f"  {kind:22} right {figures['right']['mean']:.2f}   mask IoU {figures['mask_iou']['mean']:.2f}")
+            gain = figures["psnr_inside"]["mean"] - figures["psnr_inside_unedited"]["mean"]
+            print(
+                f"  {kind:22} right {figures['right']['mean']:.2f}   mask IoU {figures['mask_iou']['mean']:.2f}   "
+                f"inside {gain:+.1f} dB"
+            )
 
 
 if __name__ == "__main__":

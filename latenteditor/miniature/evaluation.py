@@ -14,9 +14,16 @@ from latenteditor.editing.delta_mask import blend, delta_mask, delta_score
 from latenteditor.editing.editor import EditConfig, edit_from_noise
 from latenteditor.editing.guidance import Denoiser
 from latenteditor.editing.metrics import mask_iou, psnr
-from latenteditor.miniature.instructions import KIND_SHARES, Instruction, idle_wording, random_instruction, random_kind
-from latenteditor.miniature.looks import hue_share, recolour_hue
-from latenteditor.miniature.pairs import follow, to_bytes
+from latenteditor.miniature.instructions import (
+    KIND_SHARES,
+    LOOK_TEMPLATES,
+    Instruction,
+    idle_wording,
+    random_instruction,
+    random_kind,
+)
+from latenteditor.miniature.looks import LOOKS, hue_share, recolour_hue
+from latenteditor.miniature.pairs import VISIBLE_CHANGE, follow, to_bytes
 from latenteditor.miniature.render import Hits, Tracer, dome_camera
 from latenteditor.miniature.world import COLOURS, random_world
 
@@ -45,7 +52,7 @@ class Case:
     """One view and one instruction about it."""
 
     kind: str
-    """What sort of instruction it is, a key of ``KIND_SHARES``, or "photograph"."""
+    """What sort of instruction it is, a key of ``KIND_SHARES``, or "hue"."""
     prompt: str
     idle_prompt: str
     """An instruction about a solid that is not there."""
@@ -85,9 +92,15 @@ def draw_case(seed: int, size: int, kind: str | None = None) -> Case:
 
 
 def photograph_cases(photograph: UInt8[np.ndarray, "height width 3"], seed: int) -> list[Case]:
-    """An instruction for each hue that a photograph shows enough of; the truth follows from a rule."""
+    """An instruction for each hue that a photograph shows enough of and each look that it has not; rules give the truth.
+
+    Args:
+        photograph: sRGB.
+        seed: Of the new hues and the words.
+    """
     rng = np.random.default_rng((seed, 6))
-    shares = {colour: hue_share(photograph / 255, colour) for colour in COLOURS}
+    picture = photograph / 255
+    shares = {colour: hue_share(picture, colour) for colour in COLOURS}
     absent = min(shares, key=lambda colour: shares[colour].mean())
     cases = []
     for old, share in shares.items():
@@ -98,12 +111,27 @@ def photograph_cases(photograph: UInt8[np.ndarray, "height width 3"], seed: int)
             new = idle_new
         cases.append(
             Case(
-                kind="photograph",
+                kind="hue",
                 prompt=f"make the {old} things {new}",
                 idle_prompt=f"make the {absent} things {new if new != absent else old}",
-                before=_image(photograph / 255),
-                after=_image(recolour_hue(photograph / 255, old, new)),
+                before=_image(picture),
+                after=_image(recolour_hue(picture, old, new)),
                 region=torch.from_numpy(share > 0.5)[None, None],
+                others=(),
+            )
+        )
+    for look, change in LOOKS.items():
+        after, templates = change(picture), LOOK_TEMPLATES[look]
+        if np.abs(after - picture).mean() < VISIBLE_CHANGE:
+            continue
+        cases.append(
+            Case(
+                kind="look",
+                prompt=templates[rng.integers(len(templates))],
+                idle_prompt=f"make the {absent} things {next(colour for colour in COLOURS if colour != absent)}",
+                before=_image(picture),
+                after=_image(after),
+                region=torch.ones(1, 1, *picture.shape[:2], dtype=torch.bool),
                 others=(),
             )
         )
@@ -130,7 +158,11 @@ def other_solids(
 
 @torch.no_grad()
 def evaluate_case(case: Case, autoencoder: Autoencoder, denoiser: Denoiser, config: EditConfig) -> dict[str, float]:
-    """Figures of one case: its mask, and its edit from pure noise, without the mask's help and, as masked, with it."""
+    """Figures of one case: its mask, and its edit from pure noise, without the mask's help and, as masked, with it.
+
+    PSNR is against the truth; as *decoded*, against what the autoencoder makes of the truth, so that what is lost there
+    does not count as the editor's.
+    """
     original = autoencoder.encode(case.before.to(autoencoder.device))
     score = delta_score(denoiser, original, case.prompt, config.delta_mask, config.seed)
     idle_score = delta_score(denoiser, original, case.idle_prompt, config.delta_mask, config.seed)
@@ -139,7 +171,9 @@ def evaluate_case(case: Case, autoencoder: Autoencoder, denoiser: Denoiser, conf
     edited = autoencoder.decode(latents).cpu()
     masked = autoencoder.decode(blend(found, latents, original)).cpu()
     pixels = F.interpolate(found.float(), case.region.shape[-2:], mode="nearest-exact").bool().cpu()
-    ceiling = autoencoder.decode(autoencoder.encode(case.after.to(autoencoder.device))).cpu()
+    unedited, ceiling = (
+        autoencoder.decode(autoencoder.encode(view.to(autoencoder.device))).cpu() for view in (case.before, case.after)
+    )
     return {
         **judge(case, edited),
         "psnr_inside": psnr(edited, case.after, case.region).item(),
@@ -149,6 +183,8 @@ def evaluate_case(case: Case, autoencoder: Autoencoder, denoiser: Denoiser, conf
         "psnr_inside_unedited": psnr(case.before, case.after, case.region).item(),
         "psnr_inside_ceiling": psnr(ceiling, case.after, case.region).item(),
         "psnr_outside_ceiling": psnr(ceiling, case.after, ~case.region).item(),
+        "psnr_inside_decoded": psnr(edited, ceiling, case.region).item(),
+        "psnr_inside_decoded_unedited": psnr(unedited, ceiling, case.region).item(),
         "mask_iou": mask_iou(pixels, case.region).item(),
         "score_peak": score.max().item(),
         "idle_score_peak": idle_score.max().item(),

@@ -19,6 +19,7 @@ from latenteditor.miniature.evaluation import (
     summarise,
 )
 from latenteditor.miniature.instructions import KIND_SHARES, Instruction, parse
+from latenteditor.miniature.looks import LOOKS
 from latenteditor.miniature.render import Tracer, dome_camera
 from latenteditor.miniature.world import COLOURS, random_world
 from tests.editing.denoisers import KnownEdit
@@ -132,7 +133,7 @@ def test_a_drawn_case_is_about_solids_unless_told():
 def test_a_photograph_gives_a_case_for_each_hue_that_it_shows_enough_of():
     photograph = np.full((20, 20, 3), 100, dtype=np.uint8)
     photograph[:8], photograph[8:10], photograph[10, :10] = (200, 30, 30), (30, 60, 210), (240, 220, 40)
-    cases = photograph_cases(photograph, 0)
+    cases = [case for case in photograph_cases(photograph, 0) if case.kind == "hue"]
     assert [case.region.float().mean().item() for case in cases] == pytest.approx([0.4, 0.1])
     for case, old in zip(cases, ("red", "blue"), strict=True):
         new = case.prompt.removeprefix(f"make the {old} things ")
@@ -146,8 +147,18 @@ def test_a_photograph_gives_a_case_for_each_hue_that_it_shows_enough_of():
         assert judge(case, case.before)["right"] == 0
 
 
-def test_a_photograph_without_hues_gives_no_case():
-    assert photograph_cases(np.full((8, 8, 3), 100, dtype=np.uint8), 0) == []
+def test_a_photograph_gives_a_case_for_each_look_that_it_has_not():
+    photograph = np.full((8, 8, 3), 100, dtype=np.uint8)
+    assert {parse(case.prompt, random_world(0)).look for case in photograph_cases(photograph, 0)} == (
+        set(LOOKS) - {"black and white"}
+    )
+    for case in photograph_cases(photograph, 0):
+        assert case.kind == "look"
+        assert case.region.all()
+        picture = case.before[0].movedim(0, -1).double().numpy()
+        truth = LOOKS[parse(case.prompt, random_world(0)).look](picture)
+        assert np.abs(case.after[0].movedim(0, -1).numpy() - truth).max() < 0.003
+        assert judge(case, case.after) == RIGHT
 
 
 def test_the_truth_is_right_and_the_original_is_not(case):
