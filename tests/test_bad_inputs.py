@@ -270,6 +270,11 @@ MISTAKES: list[tuple[str, Callable[[Workplace], Any], str]] = [
         "Cannot fit 50 denoising steps between timestep 20 and 1: take 1 to 20 steps",
     ),
     ("empty batch", lambda at: at.edit(pipeline__edit__max_batch=0), "batch of 0 holds nothing: take 1 or"),
+    (
+        "more than all views",
+        lambda at: at.edit(pipeline__edit__delta_mask__least_views=1.5),
+        r"share of views .* lies between 0 and 1, not at 1\.5",
+    ),
     ("no draws", lambda at: at.edit(pipeline__edit__delta_mask__draws=0), "at least 1 noise draw, not 0"),
     (
         "mask beyond all noise",

@@ -16,6 +16,7 @@ from latenteditor.editing.delta_mask import (
     gated_relevance,
     relevance_mask,
     require_usable,
+    scene_shows,
 )
 from latenteditor.editing.guidance import Denoiser, Guidance, predict_for_guidance, require_batch
 from latenteditor.editing.noise_schedule import CLEAN, NoiseSchedule
@@ -298,6 +299,8 @@ class LatentEditor:
             self._surveyed.add(prompt)
         scores = [self._scores[prompt][view] for view in sorted(self._scores[prompt])]
         config = self.config.delta_mask
+        if config.threshold is not None and not scene_shows(scores, config):
+            return [torch.zeros_like(score, dtype=torch.bool) for score in scores]
         if self.config.mask == "per-view":
             return [delta_mask(score[None], config)[0] for score in scores]
         if prompt not in self._relevance:

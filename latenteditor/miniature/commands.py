@@ -112,6 +112,7 @@ def edit_flags(config: WorldConfig, prompt: str, base: Run) -> list[object]:
         "--pipeline.edit.delta-mask.clamp", mask.clamp,
         "--pipeline.edit.delta-mask.threshold", mask.threshold,
         "--pipeline.edit.delta-mask.gate", mask.gate,
+        "--pipeline.edit.delta-mask.least-views", mask.least_views,
         "--pipeline.schedule.steps-per-edit", config.steps_per_edit,
     ]  # fmt: skip
 

@@ -92,7 +92,7 @@ def draw_case(seed: int, size: int, kind: str | None = None) -> Case:
 
 
 def photograph_cases(photograph: UInt8[np.ndarray, "height width 3"], seed: int) -> list[Case]:
-    """An instruction for each hue that a photograph shows enough of and each look that it has not; rules give the truth.
+    """An instruction for each hue that a photograph shows, and each look that it has not; rules give the truth.
 
     Args:
         photograph: sRGB.

@@ -272,7 +272,8 @@ class EditingPipeline(VanillaPipeline):
         if not found and not _changes_layers(self.config):
             raise NothingToEdit(
                 f"Nothing in the views answers to '{request}': the scene is left as it was. If it should have changed, "
-                "lower --pipeline.edit.delta-mask.gate, or say it in other words."
+                "lower --pipeline.edit.delta-mask.gate (or .least-views, where few views show it), or say it in other "
+                "words."
             )
         if found:
             self.keep_original()

@@ -8,6 +8,7 @@ from latenteditor.editing.delta_mask import (
     delta_score,
     dilate,
     normalise,
+    scene_shows,
 )
 from tests.editing.denoisers import KnownEdit
 
@@ -87,6 +88,19 @@ def test_scores_below_the_gate_mask_nothing_however_they_are_distributed():
     masks = delta_mask(torch.cat([score_with_peak(0.4), score_with_peak(0.6)]), config)
     assert not masks[0].any()
     assert torch.equal(masks[1], region())
+
+
+@pytest.mark.parametrize(("first", "others", "shown"), [(1.6, 0.1, True), (1.4, 1.2, False), (0.1, 0.1, False)])
+def test_a_scene_shows_what_a_tenth_of_its_views_are_sure_of(first, others, shown):
+    scores = [score_with_peak(peak)[0] for peak in (first, *[others] * 9)]
+    assert scene_shows(scores, DeltaMaskConfig(gate=1.0)) == shown
+    assert scene_shows([score[:, ::2] for score in scores[:1]] + scores[1:], DeltaMaskConfig(gate=1.0)) == shown
+
+
+def test_a_single_view_decides_for_itself_where_no_share_is_asked_for():
+    scores = [score_with_peak(peak)[0] for peak in (1.1, 0.1, 0.1)]
+    assert not scene_shows(scores, DeltaMaskConfig(gate=1.0))
+    assert scene_shows(scores, DeltaMaskConfig(gate=1.0, least_views=0.0))
 
 
 def test_one_outlying_cell_does_not_reach_the_gate():

@@ -239,6 +239,25 @@ def test_the_mask_of_the_field_is_what_all_views_agree_on():
     assert not bool(single[0][0, 4, 4])
 
 
+@pytest.mark.parametrize("mask", ["per-view", "field"])
+def test_a_few_views_that_find_something_do_not_speak_for_all(mask):
+    """One view in twelve reaches the gate: nothing is masked, unless a view may decide for itself."""
+
+    class OneView(KnownEdit):
+        def predict_noise(self, noisy, image_condition, timestep, prompts):
+            marks = (image_condition[:, :1, :1, :1].abs() > 50).to(noisy)
+            asked = torch.tensor([bool(prompt) for prompt in prompts])[:, None, None, None]
+            return noisy + asked * marks * self.change
+
+    views = draw(12)
+    views[5, 0, 0, 0] = -100.0
+    editor = LatentEditor(OneView(change()), plain_config(mask=mask), agree_on_the_mean)
+    assert not any(bool(found.any()) for found in editor.survey(list(views), PROMPT))
+    editor.config.delta_mask.least_views = 0.0
+    editor.config.delta_mask.threshold = 0.05
+    assert bool(editor.survey([], PROMPT)[5].any())
+
+
 def test_the_gate_holds_for_the_field_too_and_nothing_is_fitted_to_nothing():
     asked = []
     config = plain_config(mask="field")
