@@ -48,8 +48,8 @@ class DeltaMaskConfig:
     gate: float = 0.05
     """Raw score that a view's peak must reach, else nothing in it is edited: without this, a view in which
     there is nothing to edit would be masked by stretched noise. 0 switches it off. Our choice."""
-    least_views: float = 0.1
-    """Share of the views whose peak must be well above the gate, else no view is edited: a few views may be mistaken
+    least_views: float = 0.2
+    """Share of the views whose peak must be 1.5 times the gate, else no view is edited: a few views may be mistaken
     about something that is not there. Lower it for what few photographs show; 0 lets each view decide for itself. Our
     choice, measured on built-in worlds."""
     dilation: int = 0
