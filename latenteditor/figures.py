@@ -1,7 +1,8 @@
-"""Figures as strict JSON, which has neither NaN nor infinity."""
+"""Figures as strict JSON, which has neither NaN nor infinity, and as tables."""
 
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,15 @@ def write_figures(path: Path, content: Any) -> None:
 def read_figures(path: Path) -> dict[str, Any]:
     """Reads figures, null as NaN."""
     return {name: math.nan if value is None else value for name, value in json.loads(path.read_text()).items()}
+
+
+def markdown_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """The lines of a table, its columns aligned."""
+    widths = [max(len(cell) for cell in column) for column in zip(heads, *rows, strict=True)]
+    lines = [heads, ["-" * width for width in widths], *rows]
+    return [
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |" for line in lines
+    ]
 
 
 def _strict(content: Any) -> Any:

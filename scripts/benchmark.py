@@ -11,6 +11,7 @@ import math
 import shlex
 import sys
 from dataclasses import asdict, dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,9 @@ from latenteditor.figures import write_figures
 from latenteditor.miniature.dataset import truth_folder, write_dataset, write_truth
 from latenteditor.miniature.several import draw_recolourings
 from latenteditor.miniature.world import random_world
+
+say = partial(print, flush=True)
+"""Prints a line that is seen at once, also where the output goes to a file."""
 
 
 @dataclass
@@ -186,11 +190,6 @@ def write_picture(file: Path, data: Path, prompt: str, rows: list[Path]) -> None
         (torch.cat(list(images), dim=2) * 255).byte().movedim(0, -1) for images in (views.photographs, views.truth)
     ]
     iio.imwrite(file, np.concatenate([*(row.numpy() for row in known), *(iio.imread(row) for row in rows)]))
-
-
-def say(text: str) -> None:
-    """A line that is seen at once, also where the output goes to a file."""
-    print(text, flush=True)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ field mask, edited with either, truth; columns: held-out views). Needs Linux or 
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -49,6 +50,8 @@ from latenteditor.miniature.world import random_world
 COMPOSITE = "composite"
 """The edit by the field mask, with the unedited scene shown outside its region."""
 UNEDITED = "unedited"
+say = partial(print, flush=True)
+"""Prints a line that is seen at once, also where the output goes to a file."""
 
 
 @dataclass
@@ -247,11 +250,6 @@ def memory(run: Run) -> dict[str, float]:
 def _image(outputs: dict[str, Tensor]) -> Tensor:
     """A render as the truth is laid out."""
     return outputs["rgb"].permute(2, 0, 1).clamp(0, 1).cpu()
-
-
-def say(text: str) -> None:
-    """A line that is seen at once, also where the output goes to a file."""
-    print(text, flush=True)
 
 
 if __name__ == "__main__":

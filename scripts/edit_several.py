@@ -6,6 +6,7 @@
 """
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -30,6 +31,8 @@ from latenteditor.miniature.several import draw_recolourings, held_out_views, re
 from latenteditor.miniature.world import random_world
 
 PICTURE_COLUMNS = 6
+say = partial(print, flush=True)
+"""Prints a line that is seen at once, also where the output goes to a file."""
 
 
 @dataclass
@@ -146,11 +149,6 @@ def picture(rows: list[torch.Tensor]) -> np.ndarray:
     """Rows of views."""
     grid = torch.cat([torch.cat(list(row[:PICTURE_COLUMNS]), dim=2) for row in rows], dim=1)
     return (grid.clamp(0, 1) * 255).round().byte().movedim(0, -1).numpy()
-
-
-def say(text: str) -> None:
-    """A line as it happens."""
-    print(text, flush=True)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ both, a video, a picture (rows: original, mask, edit, truth; columns: held-out v
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import imageio.v3 as iio
@@ -34,6 +35,8 @@ from latenteditor.miniature.world import random_world
 
 FIGURES = ("mask_iou", "psnr_inside_edited", "psnr_inside_unedited", "psnr_inside_ceiling")
 FIGURES += ("psnr_outside_edited", "psnr_outside_unedited", "psnr_outside_ceiling")
+say = partial(print, flush=True)
+"""Prints a line that is seen at once, also where the output goes to a file."""
 
 
 @dataclass
@@ -136,11 +139,6 @@ def render_video(run: Run) -> None:
     render(run, "interpolate", "--pose-source", "eval", "--interpolation-steps", 8,
            "--frame-rate", 16, "--rendered-output-names", "rgb", "--output-path", video)  # fmt: skip
     say(f"Video: {video}")
-
-
-def say(text: str) -> None:
-    """A line that is seen at once, also where the output goes to a file."""
-    print(text, flush=True)
 
 
 def print_table(rows: list[dict], medians: dict[str, float]) -> None:

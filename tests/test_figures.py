@@ -2,7 +2,7 @@ import json
 import math
 from pathlib import Path
 
-from latenteditor.figures import read_figures, write_figures
+from latenteditor.figures import markdown_table, read_figures, write_figures
 
 
 def test_figures_are_strict_json_and_are_read_back(tmp_path):
@@ -18,3 +18,9 @@ def test_figures_are_strict_json_and_are_read_back(tmp_path):
 def test_nested_figures_are_strict_too(tmp_path):
     write_figures(tmp_path / "f.json", [{"cases": ({"x": math.nan}, [math.inf])}])
     assert json.loads((tmp_path / "f.json").read_text()) == [{"cases": [{"x": None}, ["Infinity"]]}]
+
+
+def test_the_columns_of_a_table_are_aligned():
+    lines = markdown_table(["a", "long head"], [["longer", "1"], ["b", "2"]])
+    assert lines[0] == "| a      | long head |"
+    assert len({len(line) for line in lines}) == 1

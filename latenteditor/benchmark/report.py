@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from latenteditor.benchmark.curves import Clock, Point, crossing
+from latenteditor.figures import markdown_table
 
 BASELINE = "in2n"
 """The method whose final quality the others are to reach."""
@@ -147,9 +148,7 @@ def markdown(
         ("reached", lambda row: f"{row['reached']} of {row['edits']}"),
     ]
     lines = [
-        _line(head for head, _ in heads),
-        _line("---" for _ in heads),
-        *(_line(cell(row) for _, cell in heads) for row in rows),
+        *markdown_table([head for head, _ in heads], [[cell(row) for _, cell in heads] for row in rows]),
         "",
         "Medians over all edits. PSNR against the truth, on held-out views, in and outside the true region: unedited "
         "-> edited. Times do not contain measuring. Memory is of the edit's process, libraries and networks included.",
@@ -227,8 +226,3 @@ def _change(before: float, after: float) -> str:
 def _time(seconds: float) -> str:
     """A time that may never come."""
     return "never" if math.isinf(seconds) else _number(seconds, 1)
-
-
-def _line(cells: Any) -> str:
-    """A line of a table."""
-    return "| " + " | ".join(cells) + " |"

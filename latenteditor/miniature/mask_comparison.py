@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from latenteditor.editing.metrics import coverage, mask_iou, psnr
+from latenteditor.figures import markdown_table
 from latenteditor.miniature.report import TrueViews
 
 MASKS = ("per-view", "field")
@@ -95,7 +96,7 @@ def mask_table(worlds: Mapping[str, Mapping[str, Any]]) -> list[str]:
         + [number(summary[key].get(mask), 2) for mask in MASKS for key in ("mask_iou", "worst_mask_iou")]
         for name, summary in worlds.items()
     ]
-    return markdown(["world", "views", *heads], rows)
+    return markdown_table(["world", "views", *heads], rows)
 
 
 def psnr_table(worlds: Mapping[str, Mapping[str, Any]], renders: Sequence[str]) -> list[str]:
@@ -106,7 +107,7 @@ def psnr_table(worlds: Mapping[str, Mapping[str, Any]], renders: Sequence[str]) 
         [name, *(number(summary[key].get(render), 2) for render in renders for key in keys)]
         for name, summary in worlds.items()
     ]
-    return markdown(["world", *heads], rows)
+    return markdown_table(["world", *heads], rows)
 
 
 def cost_table(costs: Mapping[str, Costs]) -> list[str]:
@@ -127,7 +128,7 @@ def cost_table(costs: Mapping[str, Costs]) -> list[str]:
             for name, values in costs.items()
             if name != PLAIN
         ]
-    return markdown(heads, rows)
+    return markdown_table(heads, rows)
 
 
 def mean_costs(costs: Sequence[Mapping[str, Costs]]) -> dict[str, dict[str, float]]:
@@ -136,15 +137,6 @@ def mean_costs(costs: Sequence[Mapping[str, Costs]]) -> dict[str, dict[str, floa
         name: {cost: mean([world[name][cost] for world in costs]) for cost in COSTS if cost in costs[0][name]}
         for name in costs[0]
     }
-
-
-def markdown(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """The lines of a table, its columns aligned."""
-    widths = [max(len(cell) for cell in column) for column in zip(heads, *rows, strict=True)]
-    lines = [heads, ["-" * width for width in widths], *rows]
-    return [
-        "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |" for line in lines
-    ]
 
 
 def number(value: float | None, digits: int) -> str:

@@ -8,7 +8,6 @@ import torch
 from latenteditor.miniature.mask_comparison import (
     cost_table,
     largest_difference_outside,
-    markdown,
     mask_table,
     mean_costs,
     measure_views,
@@ -113,9 +112,3 @@ def test_costs_are_stated_beyond_the_plain_method_where_it_was_run():
     assert dict(zip(heads, field, strict=True))["ns-train, s"] == "30.0"
     del together["none"]
     assert len(cost_table(together)) == 3
-
-
-def test_the_columns_of_a_table_are_aligned():
-    lines = markdown(["a", "long head"], [["longer", "1"], ["b", "2"]])
-    assert lines[0] == "| a      | long head |"
-    assert len({len(line) for line in lines}) == 1
