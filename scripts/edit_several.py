@@ -19,6 +19,7 @@ from latenteditor.figures import write_figures
 from latenteditor.miniature.commands import (
     Run,
     WorldConfig,
+    decay_flags,
     edit_flags,
     render_command,
     require_prompt,
@@ -80,8 +81,12 @@ def edit_world(args: Args, seed: int, count: int) -> dict[str, Any]:
     base = Run(folder, "latent-nerfacto")
     runs = {name: Run(folder, "latenteditor", name) for name in names_of(args.experiment)}
 
+    runs_in_a_row = 1 if args.experiment == "two" else len(runs)
+    decay = decay_flags(args.reconstruction_steps + runs_in_a_row * args.edit_steps)
+
     def train(run: Run, steps: int, *flags: object) -> None:
-        run_command(train_command(run, args, args.device, steps, *flags), folder / f"train-{run.method}-{run.name}.log")
+        log = folder / f"train-{run.method}-{run.name}.log"
+        run_command(train_command(run, args, args.device, steps, *flags, *decay), log)
 
     def edit(name: str, words: str, start: Run, *flags: object) -> None:
         train(runs[name], args.edit_steps, *edit_flags(args, words, start), *flags)
