@@ -88,6 +88,7 @@ class EditControls(nn.Module):
         self.camera = ViewerControl()
         self._steering = steering
         self._boxes: list[Callable[[], None]] = []
+        self._progress = Notes("No view was edited yet.")
         self._notes = Notes("Type a prompt, preview it on this view, then start.")
         self._layer = ViewerDropdown("layer", NO_LAYER, [NO_LAYER], hint="Edits, the lowest first")
         share = {"min_value": 0.0, "max_value": 1.0, "step": 0.01}
@@ -101,7 +102,9 @@ class EditControls(nn.Module):
             self._layer,
             ViewerButton("Switch layer on / off", self._act(lambda: self._on_layer(steering.switch_layer))),
             ViewerButton("Remove layer", self._act(lambda: self._on_layer(steering.remove_layer))),
-            self._notes,  # Below the buttons, which would move away from under the mouse as it grows and shrinks.
+            # Below the buttons, which would move away from under the mouse as these grow and shrink.
+            self._progress,
+            self._notes,
             self._box(ViewerNumber, "text guidance", guidance, "text", "How strongly the edit follows the prompt"),
             self._box(ViewerNumber, "image guidance", guidance, "image", "How strongly it keeps to the unedited view"),
             self._box(
@@ -123,6 +126,10 @@ class EditControls(nn.Module):
         """Shows a line, and the layers as they are now."""
         self._notes.show(text)
         self.list_layers()
+
+    def show_progress(self, text: str) -> None:
+        """Shows how far the edit has come; what was said last stays."""
+        self._progress.show(text)
 
     def list_layers(self) -> None:
         """Shows the layers as they are now."""

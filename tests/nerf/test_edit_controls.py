@@ -34,7 +34,7 @@ def pipeline(make_pipeline):
 
 
 def elements(pipeline) -> dict:
-    """The controls by label, as the host finds them; the notes have none."""
+    """The controls by label, as the host finds them; the notes have none, nor has the line of progress above them."""
     return {element.name: element for _, element in parse_object(pipeline, ViewerElement, "Custom Elements")}
 
 
@@ -66,7 +66,7 @@ def test_the_host_finds_the_controls_in_the_order_of_use(pipeline):
     assert {path.rsplit("/", 1)[0] for path, _ in found} == {"Custom Elements/edit_controls"}
     assert [element.name for _, element in found] == [
         "prompt", "Preview on this view", "Start", "Pause editing", "Edit every view now", "Reset to original",
-        "layer", "Switch layer on / off", "Remove layer", "",
+        "layer", "Switch layer on / off", "Remove layer", "", "",
         "text guidance", "image guidance", "mask", "threshold", "Δt", "least noise", "most noise", "original outside",
     ]  # fmt: skip
     assert len(parse_object(pipeline, ViewerControl, "Custom Elements")) == 1
@@ -126,6 +126,16 @@ def test_an_edit_is_paused_and_goes_on(pipeline):
     assert "goes on" in press(pipeline, "Start")
     assert train(pipeline, range(10, 12)) == [1, 1]
     assert pipeline.layers.listing() == "layer 1 'move it up' (on)"
+
+
+def test_progress_is_shown_beside_what_was_said_last(pipeline):
+    progress = next(element for _, element in parse_object(pipeline, ViewerElement, "") if element.name == "")
+    assert progress.content == "No view was edited yet."
+    said = press(pipeline, "Start")
+    train(pipeline, range(4, 7))
+    assert progress.content.startswith("3 edits of 5 views, ")
+    assert progress.content.endswith(" s each: move it up")
+    assert elements(pipeline)[""].content == said
 
 
 def test_another_prompt_starts_a_layer_on_top(pipeline):
