@@ -102,6 +102,18 @@ def photograph_cases(photograph: UInt8[np.ndarray, "height width 3"], seed: int)
     picture = photograph / 255
     shares = {colour: hue_share(picture, colour) for colour in COLOURS}
     absent = min(shares, key=lambda colour: shares[colour].mean())
+
+    def case(kind: str, prompt: str, idle_colour: str, after: np.ndarray, region: np.ndarray) -> Case:
+        return Case(
+            kind=kind,
+            prompt=prompt,
+            idle_prompt=f"make the {absent} things {idle_colour}",
+            before=_image(picture),
+            after=_image(after),
+            region=torch.from_numpy(region)[None, None],
+            others=(),
+        )
+
     cases = []
     for old, share in shares.items():
         if (share > 0.5).mean() < SMALLEST_HUE:
@@ -109,32 +121,14 @@ def photograph_cases(photograph: UInt8[np.ndarray, "height width 3"], seed: int)
         new, idle_new = (list(COLOURS)[index] for index in rng.permutation(len(COLOURS))[:2])
         if new == old:
             new = idle_new
-        cases.append(
-            Case(
-                kind="hue",
-                prompt=f"make the {old} things {new}",
-                idle_prompt=f"make the {absent} things {new if new != absent else old}",
-                before=_image(picture),
-                after=_image(recolour_hue(picture, old, new)),
-                region=torch.from_numpy(share > 0.5)[None, None],
-                others=(),
-            )
-        )
+        after = recolour_hue(picture, old, new)
+        cases.append(case("hue", f"make the {old} things {new}", new if new != absent else old, after, share > 0.5))
+    present = next(colour for colour in COLOURS if colour != absent)
     for look, change in LOOKS.items():
         after, templates = change(picture), LOOK_TEMPLATES[look]
-        if np.abs(after - picture).mean() < VISIBLE_CHANGE:
-            continue
-        cases.append(
-            Case(
-                kind="look",
-                prompt=templates[rng.integers(len(templates))],
-                idle_prompt=f"make the {absent} things {next(colour for colour in COLOURS if colour != absent)}",
-                before=_image(picture),
-                after=_image(after),
-                region=torch.ones(1, 1, *picture.shape[:2], dtype=torch.bool),
-                others=(),
-            )
-        )
+        if np.abs(after - picture).mean() >= VISIBLE_CHANGE:
+            prompt = templates[rng.integers(len(templates))]
+            cases.append(case("look", prompt, present, after, np.ones(picture.shape[:2], dtype=bool)))
     return cases
 
 
