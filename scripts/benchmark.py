@@ -3,8 +3,8 @@
 Every world is photographed and learnt once in latents and once in colours; every method then edits it by every prompt,
 which recolours one solid. Edits are measured on held-out views against the truth with the clock stopped. Each run has a
 process of its own. Written are results.json, points.csv, curves.png, table.md and a picture of the held-out views for
-each edit (rows: photographs, truth, methods in their order). The same command goes on where it was interrupted, and may
-then have further worlds, prompts and methods.
+each edit (rows: photographs, truth, methods in their order). With --resume, the same command goes on where it was
+interrupted, and may then have further worlds, prompts and methods.
 """
 
 import math
@@ -38,7 +38,9 @@ class Args(BenchmarkConfig):
     """Which methods, which worlds, which prompts."""
 
     output: Path = Path("outputs/benchmark")
-    """Folder of everything. Runs that ended are kept, and not run again."""
+    """Folder of everything."""
+    resume: bool = False
+    """Goes on with what the folder holds: runs that ended are kept, and not run again."""
     methods: tuple[MethodName, ...] = ("latenteditor", "latenteditor-field", "in2n", "in2n-mask", "alone")
     """The contestants. Times to the same quality need in2n among them."""
     first_seed: int = 3_000_200
@@ -59,6 +61,7 @@ class Args(BenchmarkConfig):
 def main(args: Args) -> None:
     """Runs what has not been run yet, and reports on everything."""
     require_sizes(args)
+    require_output(args)
     args.output.mkdir(parents=True, exist_ok=True)
     edits, results = [], []
     for seed in draw_seeds(args.first_seed, args.num_worlds, args.num_prompts):
@@ -90,6 +93,16 @@ def require_sizes(args: Args) -> None:
             raise ValueError(f"--{name.replace('_', '-')} must be 1 or more, not {getattr(args, name)}.")
     if args.lpips_weights is not None and not args.lpips_weights.is_file():
         raise ValueError(f"There are no weights of LPIPS {args.lpips_weights}: pass a file, or leave the option out.")
+
+
+def require_output(args: Args) -> None:
+    """Refuses a folder that holds something, unless that is to be resumed.
+
+    Raises:
+        ValueError: It does.
+    """
+    if not args.resume and args.output.is_dir() and any(args.output.iterdir()):
+        raise ValueError(f"{args.output} is not empty: pass --resume to go on with it, or choose another --output.")
 
 
 def draw_seeds(first_seed: int, count: int, num_solids: int) -> list[int]:

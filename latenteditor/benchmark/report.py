@@ -52,16 +52,24 @@ class Edit:
 
 
 class Reached:
-    """When an edit reached what the baseline's edit of the same world by the same prompt ended with."""
+    """When an edit reached what the baseline's edit of the same world by the same prompt ended with.
+
+    `inside` is the time to its PSNR inside the region, `both` that to both its figures, both infinite where it never
+    comes; `sooner` is how often `both` fits into the time that the baseline itself took to what it ended with.
+    """
 
     def __init__(self, edit: Edit, edits: Sequence[Edit], tolerance: float, clock: Clock) -> None:
         """Looks for the baseline among `edits`; `tolerance` is what may be lost outside the region, in dB."""
         same = [other for other in edits if (other.seed, other.prompt) == (edit.seed, edit.prompt)]
-        final = next((other.points[-1] for other in same if other.method == BASELINE), None)
-        self.inside = self.both = math.nan
-        if final is not None:
+        baseline = next((other for other in same if other.method == BASELINE), None)
+        self.inside = self.both = self.sooner = math.nan
+        if baseline is not None:
+            final = baseline.points[-1]
             self.inside = crossing(edit.points, final.inside, clock=clock)
-            self.both = crossing(edit.points, final.inside, final.outside - tolerance, clock)
+            levels = final.inside, final.outside - tolerance, clock
+            self.both = crossing(edit.points, *levels)
+            if self.both > 0:
+                self.sooner = crossing(baseline.points, *levels) / self.both
 
 
 def machine() -> dict[str, Any]:
@@ -112,6 +120,7 @@ def summarise(edits: Sequence[Edit], tolerance: float, clock: Clock = "seconds")
                 "outside": _median(point.outside for point in last),
                 "to_inside": _median(row.inside for row in reached),
                 "to_both": _median(row.both for row in reached),
+                "times_sooner": _median(row.sooner for row in reached),
                 "reached": sum(math.isfinite(row.both) for row in reached),
             }
         )
@@ -145,6 +154,7 @@ def markdown(
         ("outside, dB", lambda row: _change(row["outside_unedited"], row["outside"])),
         (f"to {BASELINE}'s inside, {unit}", lambda row: _time(row["to_inside"])),
         (f"and outside within {tolerance:g} dB, {unit}", lambda row: _time(row["to_both"])),
+        ("times sooner", lambda row: _number(row["times_sooner"], 1)),
         ("reached", lambda row: f"{row['reached']} of {row['edits']}"),
     ]
     lines = [

@@ -10,7 +10,9 @@ from nerfstudio.engine.trainer import TrainerConfig
 from nerfstudio.pipelines.base_pipeline import VanillaPipelineConfig
 
 from latenteditor import methods
+from latenteditor.benchmark.dense_scene import PARAMETER_GROUPS, DenseIn2nModelConfig
 from latenteditor.miniature.commands import WorldConfig
+from latenteditor.nerf.latent_field import Encoding
 
 Representation = Literal["latents", "colours"]
 """What a scene is made of."""
@@ -48,8 +50,8 @@ EDITED = "edit"
 class BenchmarkConfig(WorldConfig):
     """How worlds are photographed, reconstructed, edited and measured."""
 
-    size: int = 128
-    """Pixels of either side of a view. At 256, as the demo has it, in2n renders four times more rays."""
+    size: int = 256
+    """Pixels of either side of a view. At 128, a scene of latents has too few cells to show solids well."""
     num_views: int = 32
     """Training views."""
     num_held_out: int = 6
@@ -74,16 +76,19 @@ class BenchmarkConfig(WorldConfig):
     """Threads of each run; None takes torch's own choice."""
     in2n_rays: int = 1024
     """Rays per training step of a scene of colours; 16,384 in Instruct-NeRF2NeRF, which takes a GPU."""
-    in2n_proposal_samples: tuple[int, int] = (48, 24)
-    """Samples per ray of its two proposal networks; (256, 96) in nerfacto."""
-    in2n_samples: int = 24
-    """Samples per ray of its field; 48 in nerfacto."""
-    in2n_levels: int = 8
-    """Grids of its field; 16 in nerfacto."""
-    in2n_max_res: int = 256
-    """Cells along each side of its finest grid; 2,048 in nerfacto, for photographs of thousands of pixels."""
-    in2n_log2_hashmap_size: int = 17
-    """Entries of each of its hash tables, as a power of two; 19 in nerfacto."""
+    in2n_encoding: Encoding = "dense"
+    """What a scene of colours is stored in. Dense grids are what scenes of latents have: several times faster on a CPU
+    than the hash tables of nerfacto, which Instruct-NeRF2NeRF has. The defaults below are for dense grids."""
+    in2n_proposal_samples: tuple[int, ...] = (40,)
+    """Samples per ray of each of its proposal networks; (256, 96) in nerfacto, (40,) in scenes of latents."""
+    in2n_samples: int = 20
+    """Samples per ray of its field; 48 in nerfacto, 20 in scenes of latents."""
+    in2n_levels: int = 6
+    """Grids of its field; 16 in nerfacto, 5 in scenes of latents."""
+    in2n_max_res: int = 160
+    """Cells along each side of its finest grid; 2,048 in nerfacto, for photographs of thousands of pixels. MEASURED"""
+    in2n_log2_hashmap_size: int = 19
+    """Entries of each of its hash tables, as a power of two, where it has some. As in nerfacto."""
     in2n_patch_size: int = 32
     """Pixels along each side of the patches that LPIPS compares. Without LPIPS rays are single pixels, as in
     in2n-tiny."""
@@ -110,13 +115,14 @@ def reconstruction_config(
         config = copy.deepcopy(methods.latent_nerfacto.config)
         options = _latent_options(settings)
     else:
-        config = copy.deepcopy(methods.in2n.config)
+        config = _in2n_config(settings)
         edited: Any = config.pipeline
         # LPIPS comes with the edit: Instruct-NeRF2NeRF starts from a nerfacto, which is trained without.
         config.pipeline = VanillaPipelineConfig(datamanager=edited.datamanager, model=edited.model)
         config.method_name = "nerfacto"
         options = _colour_options(replace(settings, lpips_weights=None))
-    set_options(config, {**_run_options(settings, world, output, RECONSTRUCTED, device, steps), **options})
+    options |= _run_options(settings, world, output, RECONSTRUCTED, device, steps)
+    set_options(config, {**options, **_decay(config, representation, settings)})
     return config
 
 
@@ -127,12 +133,13 @@ def edit_config(
     if method.representation == "latents":
         config, options = copy.deepcopy(methods.latenteditor.config), _latent_options(settings)
     else:
-        config, options = copy.deepcopy(methods.in2n.config), _colour_options(settings)
+        config, options = _in2n_config(settings), _colour_options(settings)
     set_options(
         config,
         {
-            **_run_options(settings, world, output, EDITED, device, settings.edit_steps),
             **options,
+            **_run_options(settings, world, output, EDITED, device, settings.edit_steps),
+            **_decay(config, method.representation, settings),
             "load_dir": base,
             "pipeline.edit": replace(settings.edit, prompt=prompt, mask=method.mask),
             "pipeline.schedule.steps_per_edit": settings.steps_per_edit,
@@ -189,8 +196,21 @@ def _latent_options(settings: BenchmarkConfig) -> dict[str, Any]:
         "pipeline.model.max_res": settings.max_res,
         "pipeline.model.num_levels": 5,
         "pipeline.datamanager.latent_cache_dir": None,
-        **_decay("latents", settings, ("tables", "proposal_networks", "fields", "adapter")),
     }
+
+
+def _in2n_config(settings: BenchmarkConfig) -> TrainerConfig:
+    """In2n, on the dense grids of a scene of latents if asked, which then learn as fast as there."""
+    config = copy.deepcopy(methods.in2n.config)
+    pipeline: Any = config.pipeline
+    if settings.in2n_encoding == "dense":
+        latents = copy.deepcopy(methods.latent_nerfacto.config)
+        model: Any = latents.pipeline.model
+        pipeline.model = DenseIn2nModelConfig(proposal_net_args_list=model.proposal_net_args_list)
+        config.optimizers = {name: latents.optimizers[name] for name in PARAMETER_GROUPS}
+    else:
+        pipeline.model.log2_hashmap_size = settings.in2n_log2_hashmap_size
+    return config
 
 
 def _colour_options(settings: BenchmarkConfig) -> dict[str, Any]:
@@ -202,17 +222,16 @@ def _colour_options(settings: BenchmarkConfig) -> dict[str, Any]:
         "pipeline.model.lpips_loss_mult": 1.0 if with_lpips else 0.0,
         "pipeline.model.lpips_weights": settings.lpips_weights,
         "pipeline.model.num_proposal_samples_per_ray": settings.in2n_proposal_samples,
+        "pipeline.model.num_proposal_iterations": len(settings.in2n_proposal_samples),
         "pipeline.model.num_nerf_samples_per_ray": settings.in2n_samples,
         "pipeline.model.num_levels": settings.in2n_levels,
         "pipeline.model.max_res": settings.in2n_max_res,
-        "pipeline.model.log2_hashmap_size": settings.in2n_log2_hashmap_size,
         "pipeline.model.use_appearance_embedding": False,
         "pipeline.model.camera_optimizer.mode": "off",
-        **_decay("colours", settings, ("proposal_networks", "fields")),
     }
 
 
-def _decay(representation: Representation, settings: BenchmarkConfig, groups: tuple[str, ...]) -> dict[str, Any]:
+def _decay(config: TrainerConfig, representation: Representation, settings: BenchmarkConfig) -> dict[str, Any]:
     """Lets every learning rate decay over the whole of a short run."""
     steps = reconstruction_steps(representation, settings) + settings.edit_steps
-    return {f"optimizers.{group}.scheduler.max_steps": steps for group in groups}
+    return {f"optimizers.{group}.scheduler.max_steps": steps for group in config.optimizers}

@@ -90,9 +90,8 @@ class LatentField(NerfactoField):
             nerfacto["log2_hashmap_size"] = 1
         super().__init__(aabb, num_images, **nerfacto)
         if encoding == "dense":
-            self.mlp_base = _grids_and_mlp(
+            self.mlp_base = grids_and_mlp(
                 DenseGrids(**tables, position_gradients=position_gradients),
-                in_dim=tables["num_levels"] * tables["features_per_level"],
                 hidden_dim=hidden_dim,
                 out_dim=1 + self.geo_feat_dim,
                 implementation=implementation,
@@ -134,17 +133,15 @@ class LatentDensityField(HashMLPDensityField):
             density_field["log2_hashmap_size"] = 1
         super().__init__(aabb, **density_field)
         if encoding == "dense":
-            levels, features = density_field["num_levels"], density_field.get("features_per_level", 2)
             self.encoding: Any = DenseGrids(
-                num_levels=levels,
+                num_levels=density_field["num_levels"],
                 base_res=density_field.get("base_res", 16),
                 max_res=density_field["max_res"],
-                features_per_level=features,
+                features_per_level=density_field.get("features_per_level", 2),
                 position_gradients=position_gradients,
             )
-            self.mlp_base = _grids_and_mlp(
+            self.mlp_base = grids_and_mlp(
                 self.encoding,
-                in_dim=levels * features,
                 hidden_dim=density_field["hidden_dim"],
                 out_dim=1,
                 implementation=density_field["implementation"],
@@ -191,9 +188,10 @@ def _is_table(name: str) -> bool:
     return ".grids." in name or name.endswith("hash_table")
 
 
-def _grids_and_mlp(grids: DenseGrids, in_dim: int, hidden_dim: int, out_dim: int, implementation: Any) -> Any:
+def grids_and_mlp(grids: DenseGrids, hidden_dim: int, out_dim: int, implementation: Any = "torch") -> Any:
+    """A perceptron with one hidden layer of `hidden_dim` that reads the features of `grids`."""
     network = MLP(
-        in_dim=in_dim,
+        in_dim=sum(grid.shape[1] for grid in grids.grids),
         num_layers=2,
         layer_width=hidden_dim,
         out_dim=out_dim,

@@ -44,6 +44,8 @@ def test_a_row_holds_the_medians_of_a_method():
     assert latent["reconstruction_seconds"] == 31
     assert latent["to_inside"] == pytest.approx(6)
     assert latent["to_both"] == math.inf
+    assert latent["times_sooner"] == pytest.approx((40 / 8 + 0) / 2)
+    assert in2n["times_sooner"] == 1
     assert (latent["reached"], latent["edits"]) == (1, 2)
     assert in2n["inside_unedited"] == 10
     assert in2n["inside"] == 16

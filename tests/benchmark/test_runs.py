@@ -11,10 +11,12 @@ from typing import Any
 import pytest
 import torch
 from nerfstudio.cameras.rays import RayBundle
+from nerfstudio.data.scene_box import SceneBox
 from nerfstudio.model_components.scene_colliders import NearFarCollider
 
 from latenteditor import methods
 from latenteditor.benchmark import runs
+from latenteditor.benchmark.dense_scene import DenseIn2nModel, DenseIn2nModelConfig
 from latenteditor.benchmark.runs import HeldOut, Job, quality, run_job
 from latenteditor.benchmark.settings import METHODS, BenchmarkConfig, edit_config, reconstruction_config, set_options
 from latenteditor.benchmark.stopwatch import Stopwatch
@@ -35,9 +37,19 @@ def small(model: Path) -> dict[str, Any]:
     """Sizes at which a benchmark takes seconds, and an editor whose edits mean nothing."""
     edit = EditConfig(model=str(model), denoising_steps=2, delta_mask=DeltaMaskConfig(draws=1, gate=0.0))
     sizes = {"size": 32, "num_views": 3, "num_held_out": 2, "max_res": 24, "reconstruction_steps": 2, "edit_steps": 4}
-    in2n = {"in2n_rays": 64, "in2n_levels": 2, "in2n_max_res": 24, "in2n_log2_hashmap_size": 10}
-    in2n |= {"in2n_proposal_samples": (12, 8), "in2n_samples": 8}
+    in2n = {"in2n_rays": 64, "in2n_levels": 2, "in2n_max_res": 24, "in2n_proposal_samples": (8,), "in2n_samples": 8}
     return {"edit": edit, "steps_per_edit": 2, "steps_per_point": 2, **sizes, **in2n}
+
+
+@pytest.fixture
+def tiny_world_of_colours() -> DenseIn2nModel:
+    """A scene of colours that was never trained."""
+    box = SceneBox(torch.tensor([[-1.0, -1.0, -1.0], [1.0, 1.0, 1.0]]))
+    args = copy.deepcopy(methods.latent_nerfacto.config.pipeline.model.proposal_net_args_list)
+    config = DenseIn2nModelConfig(num_levels=2, max_res=24, num_proposal_iterations=1, proposal_net_args_list=args)
+    config.camera_optimizer.mode, config.use_appearance_embedding = "off", False
+    config.num_proposal_samples_per_ray, config.implementation = (8,), "torch"
+    return DenseIn2nModel(config, scene_box=box, num_train_data=3)
 
 
 def rays(count: int) -> RayBundle:
@@ -78,6 +90,41 @@ def test_lpips_comes_with_its_weights_and_only_with_the_edit():
     assert (without.model.lpips_loss_mult, without.datamanager.patch_size) == (0.0, 1)
     base: Any = reconstruction_config("colours", settings, *PLACES, "cpu").pipeline
     assert (base.model.lpips_loss_mult, base.datamanager.patch_size) == (0.0, 1)
+
+
+def test_a_scene_of_colours_is_stored_as_one_of_latents_or_as_published():
+    dense, hashed = (
+        edit_config(METHODS["in2n"], "make it so", settings, *PLACES, Path("base"), "cpu")
+        for settings in (
+            BenchmarkConfig(),
+            BenchmarkConfig(
+                in2n_encoding="hash",
+                in2n_proposal_samples=(256, 96),
+                in2n_samples=48,
+                in2n_levels=16,
+                in2n_max_res=2048,
+            ),
+        )
+    )
+    latents = edit_config(METHODS["latenteditor"], "make it so", BenchmarkConfig(), *PLACES, Path("base"), "cpu")
+    own, other, published = (config.pipeline.model for config in (dense, latents, hashed))
+    shared = ("num_proposal_iterations", "num_proposal_samples_per_ray", "proposal_net_args_list", "hidden_dim")
+    shared += ("num_nerf_samples_per_ray", "average_init_density", "base_res", "features_per_level", "near_plane")
+    assert [getattr(own, name) for name in shared] == [getattr(other, name) for name in shared]
+    assert dense.optimizers == {name: latents.optimizers[name] for name in ("tables", "proposal_networks", "fields")}
+    original = methods.in2n.config.pipeline.model
+    shared += ("num_levels", "max_res", "log2_hashmap_size")
+    shared = tuple(name for name in shared if name != "near_plane")
+    assert [getattr(published, name) for name in shared] == [getattr(original, name) for name in shared]
+    assert type(published) is type(original)
+
+
+def test_dense_colours_have_no_hash_table(tiny_world_of_colours):
+    parameters = dict(tiny_world_of_colours.named_parameters())
+    assert sum(".grids." in name for name in parameters) == 2 + 3
+    assert not any("hash_table" in name for name in parameters)
+    grouped = {id(parameter) for group in tiny_world_of_colours.get_param_groups().values() for parameter in group}
+    assert {name for name, value in parameters.items() if id(value) not in grouped} == {"device_indicator_param"}
 
 
 def test_the_budget_says_whether_colours_train_by_steps_or_by_the_clock():
@@ -215,5 +262,7 @@ def test_a_benchmark_measures_every_method_and_goes_on_where_it_was(
     assert (tmp_path / "curves.png").exists()
 
     monkeypatch.setattr(runs, "_in_own_process", lambda job, folder: pytest.fail(f"{folder} was run again"))
-    script["main"](args)
+    with pytest.raises(ValueError, match="is not empty: pass --resume"):
+        script["main"](args)
+    script["main"](replace(args, resume=True))
     assert (tmp_path / "table.md").read_text() == table
