@@ -18,7 +18,7 @@ from latenteditor.editing.delta_mask import (
     require_usable,
     scene_shows,
 )
-from latenteditor.editing.guidance import Denoiser, Guidance, predict_for_guidance, require_batch
+from latenteditor.editing.guidance import Denoiser, Guidance, predict_guided, require_batch
 from latenteditor.editing.noise_schedule import CLEAN, NoiseSchedule
 
 SURVEY_BATCH = 8
@@ -131,8 +131,8 @@ def denoise(
     `after_step` may change the latents after each step; it is told the timestep they have reached.
     """
     for timestep, next_timestep in zip(timesteps, [*timesteps[1:], CLEAN], strict=True):
-        prediction = predict_for_guidance(denoiser, noisy, originals, timestep, prompt, max_batch)
-        noisy = denoiser.noise_schedule.ddim_step(noisy, guidance.combine(prediction), timestep, next_timestep)
+        prediction = predict_guided(denoiser, noisy, originals, timestep, prompt, guidance, max_batch)
+        noisy = denoiser.noise_schedule.ddim_step(noisy, prediction, timestep, next_timestep)
         if after_step is not None:
             noisy = after_step(noisy, next_timestep)
     return noisy

@@ -82,6 +82,23 @@ def predict_for_guidance(
     return NoisePrediction(*predicted.chunk(3))
 
 
+def predict_guided(
+    denoiser: Denoiser,
+    noisy: Float[Tensor, "views channels rows columns"],
+    image_condition: Float[Tensor, "views channels rows columns"],
+    timestep: int,
+    prompt: str,
+    guidance: Guidance,
+    max_batch: int | None = None,
+) -> Float[Tensor, "views channels rows columns"]:
+    """The combined prediction. An image guidance of 1 weighs e(z,-,-) by zero, which is then not asked for."""
+    if guidance.image == 1:
+        text, image = predict_with_and_without_prompt(denoiser, noisy, image_condition, timestep, prompt, max_batch)
+        return guidance.combine(NoisePrediction(text, image, image))
+    prediction = predict_for_guidance(denoiser, noisy, image_condition, timestep, prompt, max_batch)
+    return guidance.combine(prediction)
+
+
 def predict_with_and_without_prompt(
     denoiser: Denoiser,
     noisy: Float[Tensor, "views channels rows columns"],

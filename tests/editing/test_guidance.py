@@ -6,6 +6,7 @@ from latenteditor.editing.guidance import (
     Guidance,
     NoisePrediction,
     predict_for_guidance,
+    predict_guided,
     predict_in_batches,
     predict_with_and_without_prompt,
 )
@@ -61,6 +62,16 @@ def test_guidance_asks_once_for_three_predictions_of_each_view():
     assert torch.equal(predicted.text, draw(1) + 3000.0)
     assert torch.equal(predicted.image, draw(1))
     assert torch.equal(predicted.uncond, torch.zeros_like(draw(1)))
+
+
+def test_what_an_image_guidance_of_one_weighs_by_zero_is_not_asked_for():
+    denoiser, guidance = Recorder(), Guidance(text=1.25, image=1.0)
+    expected = guidance.combine(predict_for_guidance(denoiser, draw(0), draw(1), 500, "hat"))
+    predicted = predict_guided(denoiser, draw(0), draw(1), 500, "hat", guidance)
+    torch.testing.assert_close(predicted, expected)
+    assert denoiser.calls == [["hat", "hat", "", "", "", ""], ["hat", "hat", "", ""]]
+    predict_guided(denoiser, draw(0), draw(1), 500, "hat", Guidance(text=1.25, image=1.1))
+    assert len(denoiser.calls[-1]) == 6
 
 
 def test_the_mask_asks_once_for_two_predictions_of_each_view():
