@@ -2,9 +2,9 @@
 
 Every world is photographed and learnt once in latents and once in colours; every method then edits it by every prompt,
 which recolours one solid. Edits are measured on held-out views against the truth with the clock stopped. Each run has a
-process of its own. Written are results.json, points.csv, curves.png, table.md and a picture of the held-out views for
-each edit (rows: photographs, truth, methods in their order). With --resume, the same command goes on where it was
-interrupted, and may then have further worlds, prompts and methods.
+process of its own. Written are results.json, points.csv, table.md, overview.png of all edits, curves.png of each, and a
+picture of the held-out views for each edit (rows: photographs, truth, methods in their order). With --resume, the same
+command goes on where it was interrupted, and may then have further worlds, prompts and methods.
 """
 
 import math
@@ -21,7 +21,16 @@ import torch
 import tyro
 
 from latenteditor.benchmark.curves import Clock, Point
-from latenteditor.benchmark.report import Edit, machine, markdown, summarise, write_plot, write_points
+from latenteditor.benchmark.report import (
+    BASELINE,
+    Edit,
+    machine,
+    markdown,
+    summarise,
+    write_overview,
+    write_plot,
+    write_points,
+)
 from latenteditor.benchmark.runs import PICTURE, Job, read_held_out, run_job
 from latenteditor.benchmark.settings import METHODS, BenchmarkConfig, MethodName, Representation, reconstruction_steps
 from latenteditor.figures import write_figures
@@ -75,6 +84,8 @@ def main(args: Args) -> None:
     write_figures(args.output / "results.json", content)
     write_points(args.output / "points.csv", edits)
     write_plot(args.output / "curves.png", edits, args.tolerance, args.clock)
+    if BASELINE in args.methods:
+        write_overview(args.output / "overview.png", edits, args.clock)
     table = markdown(rows, about, command, notes(args, results), args.tolerance, args.clock)
     (args.output / "table.md").write_text(table)
     say(f"\n{table}\nWritten to {args.output}.")
@@ -179,18 +190,21 @@ def notes(args: Args, results: list[dict[str, Any]]) -> list[str]:
     by_clock = args.budget == "seconds"
     colours = "as long as latents" if by_clock else f"{reconstruction_steps('colours', args)} steps"
     loads = [load for result in results for load in result["load_average"]]
+    tables = f"hash tables of 2^{args.in2n_log2_hashmap_size}"
+    storage = "dense grids, as scenes of latents have," if args.in2n_encoding == "dense" else tables
     edit = args.edit
     return [
         f"{args.num_worlds} world(s) from seed {args.first_seed}, {args.num_prompts} prompt(s) each, {args.num_views} "
         f"training and {args.num_held_out} held-out views of {args.size}x{args.size} pixels.",
         f"Latents: {args.reconstruction_steps} steps of reconstruction. Colours: {colours}.",
         f"in2n: {args.in2n_rays} rays per step (published: 16,384), {args.in2n_proposal_samples} + {args.in2n_samples} "
-        f"samples per ray (published: (256, 96) + 48), {args.in2n_levels} grids up to {args.in2n_max_res}, tables of "
-        f"2^{args.in2n_log2_hashmap_size} (published: 16, 2048, 2^19), {lpips} (published: LPIPS on 32x32), no camera "
-        "optimizer, no appearance embedding.",
-        f"All methods: editor {edit.model}, noise {edit.min_noise} to {edit.max_noise}, {edit.denoising_steps} "
-        f"denoising steps, guidance {edit.guidance.text} (text) and {edit.guidance.image} (image), a view every "
-        f"{args.steps_per_edit} steps. `alone` edits each held-out photograph alone, from noise {edit.max_noise}.",
+        f"samples per ray (published: (256, 96) + 48), {args.in2n_levels} {storage} up to {args.in2n_max_res} "
+        f"(published: 16 hash tables of 2^19 up to 2,048), {lpips} (published: LPIPS on 32x32), no camera optimizer, "
+        "no appearance embedding.",
+        f"All methods: editor {edit.model} in {16 if edit.half_precision else 32} bits, noise {edit.min_noise} to "
+        f"{edit.max_noise}, {edit.denoising_steps} denoising steps, guidance {edit.guidance.text} (text) and "
+        f"{edit.guidance.image} (image), a view every {args.steps_per_edit} steps. `alone` edits each held-out "
+        f"photograph alone, from noise {edit.max_noise}.",
         f"Threads per run: {max(result['threads'] for result in results)}; load average of the machine during the "
         f"runs: {min(loads):.1f} to {max(loads):.1f}.",
     ]

@@ -11,6 +11,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import numpy as np
 import torch
 
 from latenteditor.benchmark.curves import Clock, Point, crossing
@@ -215,6 +216,47 @@ def write_plot(file: Path, edits: Sequence[Edit], tolerance: float, clock: Clock
             axis.grid(alpha=0.3)
         row[0].legend(fontsize=8)
     figure.savefig(file, dpi=110)
+
+
+def write_overview(file: Path, edits: Sequence[Edit], clock: Clock = "seconds") -> None:
+    """All edits at once: both figures over time, less what the baseline ended with; thick, the methods' medians."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(12, 4.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    for axis, name in zip(figure.subplots(1, 2), ("inside", "outside"), strict=True):
+        for method in dict.fromkeys(edit.method for edit in edits):
+            curves = _over_baseline(edits, method, name, clock)
+            for times, values in curves:
+                axis.plot(times, values, color=COLOURS[method], linewidth=0.6, alpha=0.35)
+            if curves:
+                shared = np.unique(np.concatenate([times for times, _ in curves]))
+                middle = np.nanmedian([np.interp(shared, *curve) for curve in curves], axis=0)
+                axis.plot(shared, middle, color=COLOURS[method], linewidth=2.2, marker=".", label=method)
+        axis.axhline(0.0, color=COLOURS[BASELINE], linewidth=0.8, linestyle="--")
+        axis.set_xscale("symlog", linthresh=1.0)
+        axis.set_xlim(left=0.0)
+        axis.set_xlabel("seconds of editing" if clock == "seconds" else "CPU seconds of editing")
+        axis.set_ylabel(f"PSNR {name} the region, dB, less {BASELINE}'s last")
+        axis.grid(alpha=0.3)
+        axis.legend(fontsize=8)
+    figure.savefig(file, dpi=110)
+
+
+def _over_baseline(
+    edits: Sequence[Edit], method: str, name: str, clock: Clock
+) -> list[tuple[list[float], list[float]]]:
+    """Times and values of one method's edits, less what the baseline's edit by the same prompt ended with."""
+    ends = {(edit.seed, edit.prompt): getattr(edit.points[-1], name) for edit in edits if edit.method == BASELINE}
+    return [
+        (
+            [getattr(point, clock) for point in edit.points],
+            [getattr(point, name) - ends[edit.seed, edit.prompt] for point in edit.points],
+        )
+        for edit in edits
+        if edit.method == method and (edit.seed, edit.prompt) in ends
+    ]
 
 
 def _median(values: Any) -> float:

@@ -5,7 +5,16 @@ import imageio.v3 as iio
 import pytest
 
 from latenteditor.benchmark.curves import Point
-from latenteditor.benchmark.report import Edit, Reached, markdown, summarise, write_plot, write_points
+from latenteditor.benchmark.report import (
+    Edit,
+    Reached,
+    _over_baseline,
+    markdown,
+    summarise,
+    write_overview,
+    write_plot,
+    write_points,
+)
 
 
 def edit(method: str, *rows: tuple[float, float, float], seed: int = 0, **figures: float) -> Edit:
@@ -87,3 +96,14 @@ def test_the_plot_has_a_row_for_each_edit(tmp_path):
     assert two.shape[1] == one.shape[1]
     assert two.shape[0] == pytest.approx(2 * one.shape[0], abs=2)
     assert two[..., :3].std() > 1
+
+
+def test_the_overview_shows_all_edits_that_have_a_baseline(tmp_path):
+    write_overview(tmp_path / "all.png", EDITS)
+    write_overview(tmp_path / "worlds.png", EDITS[2:])
+    everything, one = (iio.imread(tmp_path / name) for name in ("all.png", "worlds.png"))
+    assert everything.shape == one.shape
+    assert (everything != one).any()
+    curves = _over_baseline(EDITS, "latenteditor", "inside", "seconds")
+    assert curves == [([0, 10], [-8, 2]), ([0, 10], [-4, 6])]
+    assert not _over_baseline(EDITS[:1], "latenteditor", "inside", "seconds")
