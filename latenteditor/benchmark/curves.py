@@ -27,6 +27,8 @@ class Point:
     """PSNR in dB against the truth, inside its region; the mean over held-out views that see it."""
     outside: float
     """The same outside the region."""
+    change: float = math.nan
+    """How much of the demanded change the region shows, whatever its sharpness: 0 as it was, 1 as it should be."""
     mask_iou: float = math.nan
     """Of the masks of the views edited so far with the true region; NaN where there is no mask."""
 

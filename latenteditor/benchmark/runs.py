@@ -128,12 +128,28 @@ def read_held_out(world: Path, prompt: str) -> HeldOut:
     return HeldOut(names, photographs, read_renders(truth / "images", names), _regions(truth, names))
 
 
-def quality(images: Float[Tensor, "views 3 height width"], views: HeldOut) -> tuple[float, float]:
-    """PSNR in dB against the truth, inside and outside its region; means over the views that see it."""
+class Quality(NamedTuple):
+    """What an edit has come to, as a ``Point`` holds it."""
+
+    inside: float
+    outside: float
+    change: float
+
+
+def quality(images: Float[Tensor, "views 3 height width"], views: HeldOut) -> Quality:
+    """Measures images against the truth; means over the views that see its region.
+
+    With b a photograph, a the truth and r the image, over the pixels of the region and their channels, the change is
+    the length of r - b along a - b, in units of it: <r - b, a - b> / |a - b|^2. A blurred image of the truth has nearly
+    all of it; PSNR says how sharp it is.
+    """
     seen = views.region.flatten(1).any(dim=1)
     shown, truth, region = images[seen], views.truth[seen], views.region[seen]
     inside, outside = (psnr(shown, truth, where) for where in (region, ~region))
-    return inside.mean().item(), outside.nanmean().item()
+    demanded = (truth - views.photographs[seen]) * region
+    found = ((shown - views.photographs[seen]) * demanded).sum(dim=(1, 2, 3))
+    change = found / (demanded**2).sum(dim=(1, 2, 3))
+    return Quality(inside.mean().item(), outside.nanmean().item(), change.mean().item())
 
 
 def render(pipeline: Pipeline) -> Float[Tensor, "views 3 height width"]:
@@ -229,7 +245,7 @@ def _reconstruct(job: Job, folder: Path) -> dict[str, Any]:
     images = render(trainer.pipeline)
     views = read_held_out(job.world, "")
     _write_picture(folder / PICTURE, images)
-    return {"setup_seconds": prepared, "steps": steps, "psnr": quality(images, views)[0], **_costs(watch)}
+    return {"setup_seconds": prepared, "steps": steps, "psnr": quality(images, views).inside, **_costs(watch)}
 
 
 def _edit(job: Job, folder: Path) -> dict[str, Any]:

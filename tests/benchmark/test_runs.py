@@ -172,9 +172,26 @@ def test_quality_is_measured_where_the_region_is_seen():
     images = truth + 0.1
     images[0, :, :2] = 0.01
     images[1] = 1.0
-    inside, outside = quality(images, HeldOut(["a", "b"], truth, truth, region))
-    assert inside == pytest.approx(40, abs=1e-3)
-    assert outside == pytest.approx(20, abs=1e-3)
+    found = quality(images, HeldOut(["a", "b"], truth + 0.5, truth, region))
+    assert found.inside == pytest.approx(40, abs=1e-3)
+    assert found.outside == pytest.approx(20, abs=1e-3)
+    assert found.change == pytest.approx(0.98)
+
+
+def test_the_change_counts_blur_as_changed_and_other_colours_not():
+    before, truth = torch.zeros(1, 3, 4, 4), torch.zeros(1, 3, 4, 4)
+    before[:, 0], truth[:, 2] = 1.0, 1.0
+    region = torch.ones(1, 1, 4, 4, dtype=torch.bool)
+    views = HeldOut(["a"], before, truth, region)
+    assert quality(before, views).change == 0
+    assert quality(truth, views).change == 1
+    assert quality((before + truth) / 2, views).change == pytest.approx(0.5)
+    green = before.clone()
+    green[:, 1] = 1.0
+    assert quality(green, views).change == 0
+    blurred = truth + 0.3 * torch.tensor([1.0, -1.0]).repeat(2)
+    assert quality(blurred, views).change == pytest.approx(1)
+    assert quality(blurred, views).inside < 11
 
 
 def test_a_run_that_ended_is_not_run_again(tmp_path, monkeypatch):
