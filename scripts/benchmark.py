@@ -21,16 +21,8 @@ import torch
 import tyro
 
 from latenteditor.benchmark.curves import Clock, Point
-from latenteditor.benchmark.report import (
-    BASELINE,
-    Edit,
-    machine,
-    markdown,
-    summarise,
-    write_overview,
-    write_plot,
-    write_points,
-)
+from latenteditor.benchmark.plots import write_overview, write_plot
+from latenteditor.benchmark.report import BASELINE, Edit, machine, markdown, summarise, write_points
 from latenteditor.benchmark.runs import PICTURE, Job, read_held_out, run_job
 from latenteditor.benchmark.settings import METHODS, BenchmarkConfig, MethodName, Representation, reconstruction_steps
 from latenteditor.figures import write_figures

@@ -1,7 +1,7 @@
 """The quality of an edit over the seconds spent on it, and when one method reaches what another ends with."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -33,33 +33,26 @@ class Point:
     """Of the masks of the views edited so far with the true region; NaN where there is no mask."""
 
 
-def crossing(points: Sequence[Point], inside: float, outside: float = -math.inf, clock: Clock = "seconds") -> float:
-    """The first time at which a curve is at or above both levels; infinite where it never is.
+def crossing(points: Sequence[Point], levels: Mapping[str, float], clock: Clock = "seconds") -> float:
+    """The first time at which a curve is at or above all levels; infinite where it never is.
 
-    Between two points, both figures are interpolated linearly in time. A curve that dips below a level again has
-    still reached it.
+    Between two points, figures are interpolated linearly in time. A curve that dips below a level again has still
+    reached it.
 
     Args:
         points: In the order of time.
-        inside: PSNR in dB that the region has to reach.
-        outside: PSNR in dB that the rest has to have at the same time.
+        levels: By the names of a point's figures, what they have to reach at the same time.
         clock: What to count.
     """
-    if points and _meets(points[0], inside, outside):
+    if points and all(getattr(points[0], name) >= level for name, level in levels.items()):
         return getattr(points[0], clock)
     for before, after in zip(points, points[1:], strict=False):
-        pairs = [(before.inside, after.inside, inside), (before.outside, after.outside, outside)]
-        shares = [_share_above(*pair) for pair in pairs]
+        shares = [_share_above(getattr(before, name), getattr(after, name), levels[name]) for name in levels]
         first, last = max(low for low, _ in shares), min(high for _, high in shares)
         if first <= last:
             start, end = getattr(before, clock), getattr(after, clock)
             return start + first * (end - start)
     return math.inf
-
-
-def _meets(point: Point, inside: float, outside: float) -> bool:
-    """Whether a point is at or above both levels."""
-    return point.inside >= inside and point.outside >= outside
 
 
 def _share_above(before: float, after: float, level: float) -> tuple[float, float]:
