@@ -46,7 +46,7 @@ def write_plot(file: Path, edits: Sequence[Edit], tolerance: float, clock: Clock
                     axis.axhline(values[-1], linewidth=0.8, linestyle="--", **style)
             axis.set_ylabel(PANELS[name])
         row[0].legend(fontsize=8)
-    figure.savefig(file, dpi=110)
+    _save(figure, file)
 
 
 def write_overview(file: Path, edits: Sequence[Edit], clock: Clock = "seconds") -> None:
@@ -68,12 +68,12 @@ def write_overview(file: Path, edits: Sequence[Edit], clock: Clock = "seconds") 
             if curves:
                 shared = np.unique(np.concatenate([times for times, _ in curves]))
                 middle = np.nanmedian([np.interp(shared, *curve) for curve in curves], axis=0)
-                axis.plot(shared, middle, color=COLOURS[method], linewidth=2.2, label=method)
+                axis.plot(shared, middle, color=COLOURS[method], linewidth=2.2, marker=".", label=method)
         axis.set_ylabel(PANELS[name])
-    axes[0][0].set_ylabel(f"{PANELS['inside']}, less {BASELINE}'s last")
-    axes[0][2].set_ylabel(f"{PANELS['outside']}, less the unedited scene's")
+    axes[0][0].set_ylabel(f"PSNR inside, dB, less {BASELINE}'s last")
+    axes[0][2].set_ylabel("PSNR outside, dB, less unedited")
     axes[0][0].legend(fontsize=8)
-    figure.savefig(file, dpi=110)
+    _save(figure, file)
 
 
 def compared(
@@ -106,9 +106,13 @@ def _figure(rows: int, clock: Clock) -> tuple[Any, Any]:
     FigureCanvasAgg(figure)
     axes = figure.subplots(rows, len(PANELS), squeeze=False)
     for axis in axes.flat:
-        # Linear up to a second, so that the beginning can be seen too.
-        axis.set_xscale("symlog", linthresh=1.0)
-        axis.set_xlim(left=0.0)
         axis.set_xlabel("seconds of editing" if clock == "seconds" else "CPU seconds of editing")
         axis.grid(alpha=0.3)
     return figure, axes
+
+
+def _save(figure: Any, file: Path) -> None:
+    """Writes a figure whose time begins at 0."""
+    for axis in figure.axes:
+        axis.set_xlim(left=0.0)  # Only now that all is drawn: it also fixes where the axis ends.
+    figure.savefig(file, dpi=110)

@@ -5,6 +5,7 @@ from dataclasses import replace
 import imageio.v3 as iio
 import pytest
 
+from latenteditor.benchmark import plots
 from latenteditor.benchmark.curves import Point
 from latenteditor.benchmark.plots import compared, write_overview, write_plot
 from latenteditor.benchmark.report import Edit, markdown, reach, summarise, write_points
@@ -111,6 +112,12 @@ def test_the_overview_shows_all_edits_that_have_a_baseline(tmp_path):
     everything, one = (iio.imread(tmp_path / name) for name in ("all.png", "one.png"))
     assert everything.shape == one.shape
     assert (everything != one).any()
+    figure, axes = plots._figure(1, "seconds")
+    axes[0][0].plot([0, 40], [0, 1])
+    plots._save(figure, tmp_path / "axes.png")
+    low, high = axes[0][0].get_xlim()
+    assert low == 0
+    assert high >= 40
     ends = {(0, "make the cone blue"): 18.0}
     assert compared(EDITS[0], "inside", ends, "seconds") == ([0, 10], [-8, 2])
     assert compared(EDITS[1], "outside", ends, "cpu_seconds") == ([0, 80], pytest.approx([0, -0.8]))
