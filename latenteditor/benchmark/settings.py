@@ -64,7 +64,7 @@ class BenchmarkConfig(WorldConfig):
     """Training steps of every edit: every view is edited, and half of them once more."""
     edit: EditConfig = field(default_factory=lambda: replace(EDIT, half_precision=True))
     """How views are edited, the same by all methods; the default is what suits the built-in editor, in 16 bits as in
-    latenteditor-small and in2n-small, which takes two thirds of the time."""
+    latenteditor-small and in2n-small, in which its U-Net takes two thirds of the time."""
     budget: Literal["steps", "seconds"] = "steps"
     """What the reconstruction of colours gets as much of as that of latents. A step of colours is the slower one, so
     `steps` favours in2n; with `seconds` it often starts from a worse scene. Either way, the time is reported apart."""
