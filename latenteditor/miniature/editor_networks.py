@@ -19,11 +19,13 @@ if TYPE_CHECKING:
 class EditorTrainingConfig:
     """How U-Net and text encoder are made and fitted."""
 
-    fit: FitConfig = field(default_factory=lambda: FitConfig(steps=13000, batch_size=64, ema_decay=0.999, bf16=True))
+    fit: FitConfig = field(default_factory=lambda: FitConfig(steps=13000, batch_size=32, ema_decay=0.999, bf16=True))
     """Their gradient steps."""
     channels: tuple[int, ...] = (64, 128, 128)
     """Of the U-Net's levels."""
     text_width: int = 96
+    """Of the text encoder."""
+    text_layers: int = 2
     """Of the text encoder."""
     solids_weight: float = 4.0
     """Extra weight of the loss where there is a solid, named by the instruction or not: what must change and what
@@ -43,7 +45,7 @@ class EditorTrainingConfig:
 class EditorNetworks(nn.Module):
     """The U-Net and the text encoder, which learn together, and two layers that help them and are not saved."""
 
-    def __init__(self, channels: tuple[int, ...], text_width: int, vocabulary: int, pairs: LatentPairs) -> None:
+    def __init__(self, config: EditorTrainingConfig, vocabulary: int, pairs: LatentPairs) -> None:
         """Random weights from the present seed of torch.
 
         The text reaches the U-Net in two ways: by cross-attention below the finest level, where attention would
@@ -53,6 +55,7 @@ class EditorNetworks(nn.Module):
         from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
         from transformers import CLIPTextConfig, CLIPTextModel
 
+        channels, text_width = config.channels, config.text_width
         latent_channels, rows = pairs.before.shape[1:3]
         deeper = len(channels) - 1
         self.unet: Any = UNet2DConditionModel(
@@ -75,7 +78,7 @@ class EditorNetworks(nn.Module):
                 vocab_size=vocabulary,
                 hidden_size=text_width,
                 intermediate_size=2 * text_width,
-                num_hidden_layers=2,
+                num_hidden_layers=config.text_layers,
                 num_attention_heads=4,
                 max_position_embeddings=PROMPT_TOKENS,
                 projection_dim=text_width,

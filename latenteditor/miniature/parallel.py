@@ -2,17 +2,22 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from os import environ
+from typing import Any
 
 import torch
 import torch.distributed
-from torch import nn
+from torch import Tensor, nn
+
+LONGEST_WAIT = timedelta(days=1)
+"""How long one process waits for the others, who may have more to read, to make or to write."""
 
 
 def join_processes() -> None:
     """Joins the processes that ``torchrun`` started, if it did."""
     if "WORLD_SIZE" in environ and not torch.distributed.is_initialized():
-        torch.distributed.init_process_group("gloo")
+        torch.distributed.init_process_group("gloo", timeout=LONGEST_WAIT)
 
 
 def num_processes() -> int:
@@ -33,6 +38,26 @@ def first_process_first() -> Iterator[None]:
     yield
     if num_processes() > 1 and process_index() == 0:
         torch.distributed.barrier()
+
+
+def wait_for_all() -> None:
+    """Returns once every process has come here."""
+    if num_processes() > 1:
+        torch.distributed.barrier()
+
+
+def share(values: Tensor) -> Tensor:
+    """This process's part of the values, in order; empty where there are fewer values than processes."""
+    return values.tensor_split(num_processes())[process_index()]
+
+
+def gather(values: Tensor) -> Tensor:
+    """The parts of all processes, joined in order: what ``share`` took apart."""
+    if num_processes() == 1:
+        return values
+    parts: list[Any] = [None] * num_processes()
+    torch.distributed.all_gather_object(parts, values)
+    return torch.cat(parts)
 
 
 def average_gradients(network: nn.Module) -> None:

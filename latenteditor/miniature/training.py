@@ -78,19 +78,16 @@ def train_editor(config: TrainingConfig) -> None:
     config.work_dir.mkdir(parents=True, exist_ok=True)
     photographs = read_photographs(config.photographs) if config.photographs else []
     batches = config.num_photograph_batches if photographs else 0
-    with first_process_first():
-        pairs = load_pairs(config.work_dir / "pairs", config.num_worlds, config.size, photographs, batches)
+    pairs = load_pairs(config.work_dir / "pairs", config.num_worlds, config.size, photographs, batches)
     images = TrainingImages(pairs, photographs, config.autoencoder)
     autoencoder = fit_autoencoder(config.autoencoder, images, config.work_dir / "autoencoder.ckpt", config.device)
     fit_decoder(autoencoder, config.autoencoder, images, config.work_dir / "decoder.ckpt", config.device)
-    large_batches = config.num_large_photograph_batches if photographs else 0
     with first_process_first():
         tokenizer = build_tokenizer(pairs.instructions, config.work_dir / "tokenizer")
-        latents = encode_pairs(pairs, autoencoder, tokenizer, config.work_dir / "latents.pt", config.device)
-        pairs = load_pairs(
-            config.work_dir / "pairs", config.num_large_worlds, config.large_size, photographs, large_batches
-        )
-        large = encode_pairs(pairs, autoencoder, tokenizer, config.work_dir / "large_latents.pt", config.device)
+    latents = encode_pairs(pairs, autoencoder, tokenizer, config.work_dir / "latents.pt", config.device)
+    batches = config.num_large_photograph_batches if photographs else 0
+    pairs = load_pairs(config.work_dir / "pairs", config.num_large_worlds, config.large_size, photographs, batches)
+    large = encode_pairs(pairs, autoencoder, tokenizer, config.work_dir / "large_latents.pt", config.device)
     networks = fit_editor(config, latents, large, tokenizer, autoencoder.config["scaling_factor"])
     if process_index() == 0:
         save_pipeline(config.output, autoencoder, tokenizer, networks)
@@ -102,7 +99,7 @@ def fit_editor(
     """U-Net and text encoder, by denoising the edited view given the unedited one and the instruction."""
     ours = config.editor
     torch.manual_seed(ours.fit.seed)
-    networks: Any = EditorNetworks(ours.channels, ours.text_width, len(tokenizer), pairs)
+    networks: Any = EditorNetworks(ours, len(tokenizer), pairs)
     networks = networks.to(config.device, memory_format=torch.channels_last)
     empty = tokenize(tokenizer, [""])
     loss = EditorLoss(ours, pairs, empty, scale)

@@ -13,6 +13,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from latenteditor.miniature.pairs import Edit, View, photograph_pairs, world_pairs, write_pairs
+from latenteditor.miniature.parallel import gather, num_processes, process_index, share, wait_for_all
 from latenteditor.miniature.world import COLOURS, SHAPES
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 BATCHES_PER_FILE = 100
 PROMPT_TOKENS = 32
 """Longest prompt, in tokens, start and end included."""
+SPECIAL_TOKENS = ["<|startoftext|>", "<|endoftext|>"]
 
 
 class Pairs(NamedTuple):
@@ -59,7 +61,7 @@ class LatentPairs(NamedTuple):
 def load_pairs(
     folder: Path, num_worlds: int, size: int, photographs: list[np.ndarray], num_photograph_batches: int
 ) -> Pairs:
-    """Makes the pairs that are not on disk yet and reads all of them.
+    """Makes the pairs that are not on disk yet, each process some of the files, and reads all of them.
 
     Args:
         folder: Keeps the files.
@@ -74,11 +76,15 @@ def load_pairs(
         ("photographs", num_photograph_batches, lambda seed: photograph_pairs(photographs, seed, size)),
     ]
     files = [
-        _make_file(folder / f"{name}_{size}px_{first:06d}-{min(first + BATCHES_PER_FILE, count):06d}.npz", first, make)
+        (folder / f"{name}_{size}px_{first:06d}-{min(first + BATCHES_PER_FILE, count):06d}.npz", first, make)
         for name, count, make in sources
-        for first in tqdm(range(0, count, BATCHES_PER_FILE), desc=name, unit="file")
+        for first in range(0, count, BATCHES_PER_FILE)
     ]
-    contents = [dict(np.load(file)) for file in files]
+    mine = files[process_index() :: num_processes()]
+    for file, first, make in tqdm(mine, desc=f"pairs, {size} px", unit="file", disable=process_index() > 0):
+        _make_file(file, first, make)
+    wait_for_all()
+    contents = [dict(np.load(file)) for file, _, _ in files]
     offsets = np.cumsum([0, *(len(content["before"]) for content in contents)])
     for content, offset in zip(contents, offsets, strict=False):
         content["view"] = content["view"] + offset
@@ -98,35 +104,52 @@ def load_pairs(
     )
 
 
-def _make_file(file: Path, first: int, make: Callable[[int], tuple[list[View], list[Edit]]]) -> Path:
+def _make_file(file: Path, first: int, make: Callable[[int], tuple[list[View], list[Edit]]]) -> None:
     """Writes a file of pairs if it is not there; its name ends in its first and its last seed."""
     if not file.exists():
         last = int(file.stem.rpartition("-")[2])
         partial = file.with_name(f"partial_{file.name}")
         write_pairs(partial, [make(seed) for seed in range(first, last)])
         partial.rename(file)
-    return file
 
 
 def build_tokenizer(instructions: list[str], folder: Path) -> "CLIPTokenizer":
-    """A CLIP tokenizer whose merges come from the instructions: their words are whole, others are spelled."""
-    from tokenizers import pre_tokenizers
+    """A CLIP tokenizer whose merges come from the instructions: their words are whole, others are spelled.
+
+    A folder that holds one already is read instead, so that tokens keep their meaning.
+    """
     from transformers import CLIPTokenizer
 
+    vocab_file, merges_file = folder / "vocab.json", folder / "merges.txt"
+    if not merges_file.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        merges = _merges(instructions)
+        tokens = dict.fromkeys(SPECIAL_TOKENS + _characters() + ["".join(merge) for merge in merges])
+        vocab_file.write_text(json.dumps({token: index for index, token in enumerate(tokens)}, ensure_ascii=False))
+        rows = "\n".join(" ".join(merge) for merge in merges)
+        merges_file.write_text(f"#version: 0.2\n{rows}\n")
+    pairs: Any = [tuple(row.split(" ")) for row in merges_file.read_text().splitlines()[1:]]
+    return CLIPTokenizer(vocab=json.loads(vocab_file.read_text()), merges=pairs, model_max_length=PROMPT_TOKENS)
+
+
+def _characters() -> list[str]:
+    """Every byte as CLIP writes it, within a word and at its end."""
+    from tokenizers import pre_tokenizers
+
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    characters = [*letters, *(letter + "</w>" for letter in letters)]
-    special = ["<|startoftext|>", "<|endoftext|>"]
-    speller = CLIPTokenizer(vocab={token: index for index, token in enumerate(special + characters)}, merges=[])
+    return [*letters, *(letter + "</w>" for letter in letters)]
+
+
+def _merges(instructions: list[str]) -> list[list[str]]:
+    """The pairs of pieces that are joined to words, the most frequent ones first."""
+    from transformers import CLIPTokenizer
+
+    characters = _characters()
+    vocab = {token: index for index, token in enumerate(SPECIAL_TOKENS + characters)}
+    speller = CLIPTokenizer(vocab=vocab, merges=[])
+    letters = characters[: len(characters) // 2]
     trained = speller.train_new_from_iterator(instructions, vocab_size=2000, initial_alphabet=letters)
-    merges = json.loads(trained.backend_tokenizer.to_str())["model"]["merges"]
-    tokens = dict.fromkeys(special + characters + ["".join(merge) for merge in merges])
-    vocab = {token: index for index, token in enumerate(tokens)}
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "vocab.json").write_text(json.dumps(vocab, ensure_ascii=False))
-    rows = "\n".join(" ".join(merge) for merge in merges)
-    (folder / "merges.txt").write_text(f"#version: 0.2\n{rows}\n")
-    pairs: Any = [tuple(merge) for merge in merges]
-    return CLIPTokenizer(vocab=vocab, merges=pairs, model_max_length=PROMPT_TOKENS)
+    return json.loads(trained.backend_tokenizer.to_str())["model"]["merges"]
 
 
 def tokenize(tokenizer: "CLIPTokenizer", texts: list[str]) -> Int[Tensor, "texts tokens"]:
@@ -138,7 +161,7 @@ def tokenize(tokenizer: "CLIPTokenizer", texts: list[str]) -> Int[Tensor, "texts
 def encode_pairs(
     pairs: Pairs, autoencoder: "AutoencoderKL", tokenizer: "CLIPTokenizer", file: Path, device: str
 ) -> LatentPairs:
-    """Everything the U-Net learns from, encoded once and kept in a file."""
+    """Everything the U-Net learns from, encoded once, by each process a part, and kept in a file."""
     if file.exists():
         return LatentPairs(**torch.load(file, weights_only=True))
 
@@ -147,9 +170,9 @@ def encode_pairs(
     def encode(images: Tensor) -> Tensor:
         latents = [
             network.encode(to_network(chunk).to(device)).latent_dist.mean.cpu()
-            for chunk in tqdm(images.split(64), desc="latents", mininterval=5)
+            for chunk in tqdm(share(images).split(64), desc="latents", mininterval=5, disable=process_index() > 0)
         ]
-        return torch.cat(latents) * network.config["scaling_factor"]
+        return gather(torch.cat(latents)) * network.config["scaling_factor"]
 
     before = encode(pairs.before)
     latents = LatentPairs(
@@ -161,7 +184,10 @@ def encode_pairs(
         region=_shares(pairs.region, 2, before.shape[-2:])[:, 1:],
         tokens=tokenize(tokenizer, pairs.instructions),
     )
-    torch.save(latents._asdict(), file)
+    if process_index() == 0:
+        partial = file.with_suffix(".partial")
+        torch.save(latents._asdict(), partial)
+        partial.rename(file)
     return latents
 
 

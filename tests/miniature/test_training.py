@@ -248,7 +248,8 @@ def _uniform_entropy() -> float:
 def test_the_text_reaches_the_finest_level():
     """Of a U-Net without any attention there, by the scales of its residual blocks."""
     torch.manual_seed(0)
-    networks = EditorNetworks((16, 32), 16, 20, latent_pairs()).eval()
+    config = EditorTrainingConfig(channels=(16, 32), text_width=16)
+    networks = EditorNetworks(config, 20, latent_pairs()).eval()
     asked = {}
     networks.unet.down_blocks[0].register_forward_hook(lambda _, __, out: asked.update({len(asked): out[0]}))
     pairs = latent_pairs()
