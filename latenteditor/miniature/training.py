@@ -85,6 +85,7 @@ def train_editor(config: TrainingConfig) -> None:
     with first_process_first():
         tokenizer = build_tokenizer(pairs.instructions, config.work_dir / "tokenizer")
     latents = encode_pairs(pairs, autoencoder, tokenizer, config.work_dir / "latents.pt", config.device)
+    del images, pairs  # Gigabytes, in each process.
     batches = config.num_large_photograph_batches if photographs else 0
     pairs = load_pairs(config.work_dir / "pairs", config.num_large_worlds, config.large_size, photographs, batches)
     large = encode_pairs(pairs, autoencoder, tokenizer, config.work_dir / "large_latents.pt", config.device)
