@@ -25,7 +25,7 @@ class AutoencoderConfig:
     fit: FitConfig = field(default_factory=lambda: FitConfig(steps=18000, batch_size=8, bf16=True))
     """Its gradient steps."""
     decoder_fit: FitConfig = field(
-        default_factory=lambda: FitConfig(steps=4000, batch_size=8, learning_rate=7e-4, bf16=True)
+        default_factory=lambda: FitConfig(steps=8000, batch_size=4, learning_rate=7e-4, bf16=True)
     )
     """Further steps of the decoder alone, on disturbed latents."""
     disturbance: float = 0.35
@@ -37,6 +37,8 @@ class AutoencoderConfig:
     """Of the latents."""
     crop: int = 64
     """Pixels of either side of the crops it learns from."""
+    decoder_crop: int = 128
+    """The same for the decoder alone. Its norms measure a whole picture, and a large crop is more like one."""
     photographs: float = 0.45
     """How often a batch is cut from photographs, where there are any."""
     kl_weight: float = 1e-4
@@ -49,14 +51,13 @@ class AutoencoderConfig:
 class TrainingImages:
     """Crops of the training views and of photographs."""
 
-    def __init__(self, pairs: Pairs, photographs: list[UInt8[np.ndarray, "_ _ 3"]], config: AutoencoderConfig) -> None:
-        """Draws from both as often as the config says."""
-        self.pairs, self.photographs, self.config = pairs, photographs, config
+    def __init__(self, pairs: Pairs, photographs: list[UInt8[np.ndarray, "_ _ 3"]], share: float) -> None:
+        """Draws from photographs, where there are any, as often as ``share`` says."""
+        self.pairs, self.photographs, self.share = pairs, photographs, share
 
-    def draw(self, generator: torch.Generator, count: int) -> Float[Tensor, "count 3 crop crop"]:
+    def draw(self, generator: torch.Generator, count: int, crop: int) -> Float[Tensor, "count 3 crop crop"]:
         """Random crops of one kind, in [-1, 1]."""
-        crop = self.config.crop
-        if self.photographs and torch.rand((), generator=generator) < self.config.photographs:
+        if self.photographs and torch.rand((), generator=generator) < self.share:
             rng = np.random.default_rng(int(torch.randint(2**31, (), generator=generator)))
             chosen = rng.integers(len(self.photographs), size=count)
             crops = [random_crop(self.photographs[index], rng, crop) for index in chosen]
@@ -93,7 +94,7 @@ def fit_autoencoder(
     network.to(device)
 
     def loss(network: Any, generator: torch.Generator) -> Tensor:
-        target = images.draw(generator, config.fit.batch_size).to(device)
+        target = images.draw(generator, config.fit.batch_size, config.crop).to(device)
         posterior = network.encode(target).latent_dist
         noise = torch.randn(posterior.mean.shape, generator=generator).to(target)
         latents = posterior.mean + posterior.std * noise
@@ -118,7 +119,7 @@ def fit_decoder(network: Any, config: AutoencoderConfig, images: TrainingImages,
     deviation = 1 / network.config["scaling_factor"]
 
     def loss(trained: Any, generator: torch.Generator) -> Tensor:
-        target = images.draw(generator, config.decoder_fit.batch_size).to(device)
+        target = images.draw(generator, config.decoder_fit.batch_size, config.decoder_crop).to(device)
         with torch.no_grad():
             latents = network.encode(target).latent_dist.mean.float()
         latents = disturb(latents, config.disturbance * deviation, generator)

@@ -79,7 +79,7 @@ def train_editor(config: TrainingConfig) -> None:
     photographs = read_photographs(config.photographs) if config.photographs else []
     batches = config.num_photograph_batches if photographs else 0
     pairs = load_pairs(config.work_dir / "pairs", config.num_worlds, config.size, photographs, batches)
-    images = TrainingImages(pairs, photographs, config.autoencoder)
+    images = TrainingImages(pairs, photographs, config.autoencoder.photographs)
     autoencoder = fit_autoencoder(config.autoencoder, images, config.work_dir / "autoencoder.ckpt", config.device)
     fit_decoder(autoencoder, config.autoencoder, images, config.work_dir / "decoder.ckpt", config.device)
     with first_process_first():

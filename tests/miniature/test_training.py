@@ -10,7 +10,7 @@ from torch import nn
 
 from latenteditor.diffusion.autoencoder import load_autoencoder
 from latenteditor.diffusion.instruct_pix2pix import load_instruct_pix2pix
-from latenteditor.miniature.autoencoder_training import AutoencoderConfig, disturb
+from latenteditor.miniature.autoencoder_training import AutoencoderConfig, TrainingImages, disturb
 from latenteditor.miniature.editor_networks import EditorLoss, EditorNetworks, EditorTrainingConfig
 from latenteditor.miniature.fitting import FitConfig, fit
 from latenteditor.miniature.pairs import INSTRUCTIONS_PER_VIEW, VIEWS_PER_WORLD
@@ -19,6 +19,7 @@ from latenteditor.miniature.training import TrainingConfig, train_editor
 from latenteditor.miniature.training_data import (
     PROMPT_TOKENS,
     LatentPairs,
+    Pairs,
     build_tokenizer,
     encode_pairs,
     load_pairs,
@@ -163,6 +164,18 @@ def test_an_edit_keeps_what_its_instruction_does_not_name(tmp_path):
             assert change[outside].float().mean() < 1
 
 
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_crops_come_from_photographs_as_often_as_asked(share):
+    """Worlds are black here, the photograph is white."""
+    views = torch.zeros(5, 16, 16, 3, dtype=torch.uint8)
+    pairs = Pairs(views, views[..., 0], views[..., 0], torch.arange(5), views, views[..., 0], [""] * 5)
+    images = TrainingImages(pairs, [np.full((20, 30, 3), 255, dtype=np.uint8)], share)
+    generator = torch.Generator().manual_seed(0)
+    crops = [images.draw(generator, 4, 16) for _ in range(200)]
+    assert all(batch.shape == (4, 3, 16, 16) and batch.min() == batch.max() for batch in crops)
+    assert np.mean([batch.max() == 1 for batch in crops]) == pytest.approx(share, abs=0.08)
+
+
 def latent_pairs(edits: int = 6) -> LatentPairs:
     """Random latents of three views with two edits each."""
     generator = torch.Generator().manual_seed(0)
@@ -289,7 +302,7 @@ def trained(tmp_path_factory) -> Path:
         large_size=64,
         num_large_worlds=1,
         large_fit=few,
-        autoencoder=AutoencoderConfig(fit=few, decoder_fit=few, crop=32),
+        autoencoder=AutoencoderConfig(fit=few, decoder_fit=few, crop=32, decoder_crop=32),
         editor=EditorTrainingConfig(fit=few, channels=(16, 32), text_width=16),
     )
     train_editor(config)
