@@ -89,11 +89,12 @@ def test_the_built_in_editor_paints_the_cube_and_leaves_the_rest(dataset, blendi
     assert mask_iou(pixels, region).item() > 0.4
     edited = autoencoder.decode(found.edits[0, 1:2])
     assert psnr(edited, after, region).item() > psnr(before, after, region).item() + 3
-    # A pixel depends on latents around it too, but not on ones that lie far away.
+    # A pixel depends on the latents around it, and by the decoder's normalisation a trace on all others.
     reached = torch.nn.functional.max_pool2d(pixels.float(), 65, stride=1, padding=32) > 0
     unedited = autoencoder.decode(original)
     difference = (edited - unedited).abs().amax(dim=1, keepdim=True)
-    assert difference[~reached].max() < 0.02 < difference[region].max()
+    assert difference[~reached].mean() < 0.01
+    assert difference[~reached].max() < 0.1 * difference[region].max()
 
 
 def test_a_prompt_about_what_is_not_there_leaves_every_pane_as_it_was(dataset, tmp_path, capsys, monkeypatch):

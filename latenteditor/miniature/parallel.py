@@ -1,5 +1,6 @@
 """Training in several processes at once, as ``torchrun`` starts them; in a single process nothing happens here."""
 
+import atexit
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -15,9 +16,11 @@ LONGEST_WAIT = timedelta(days=1)
 
 
 def join_processes() -> None:
-    """Joins the processes that ``torchrun`` started, if it did."""
+    """Joins the processes that ``torchrun`` started, if it did, until this one ends."""
     if "WORLD_SIZE" in environ and not torch.distributed.is_initialized():
         torch.distributed.init_process_group("gloo", timeout=LONGEST_WAIT)
+        # A process that ends while its threads still listen to the others is aborted at times.
+        atexit.register(torch.distributed.destroy_process_group)
 
 
 def num_processes() -> int:
