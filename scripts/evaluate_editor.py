@@ -5,6 +5,7 @@ Writes figures.json, and pictures of the first cases: original, edit, truth and 
 
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import imageio.v3 as iio
@@ -19,7 +20,7 @@ from latenteditor.diffusion.autoencoder import Autoencoder, load_autoencoder
 from latenteditor.diffusion.instruct_pix2pix import load_instruct_pix2pix
 from latenteditor.editing.delta_mask import delta_mask, delta_score
 from latenteditor.editing.editor import EditConfig, edit_from_noise
-from latenteditor.editing.guidance import Denoiser
+from latenteditor.editing.guidance import Denoiser, predict_guided
 from latenteditor.editing.metrics import psnr
 from latenteditor.figures import write_figures
 from latenteditor.miniature.evaluation import (
@@ -32,6 +33,10 @@ from latenteditor.miniature.evaluation import (
 from latenteditor.miniature.settings import EDIT
 
 PICTURE_COLUMNS = 10
+SPEED_SIZE = 128
+"""Pixels of either side of the view of which one denoising step is timed: 16 x 16 latents, if eight pixels make one."""
+SPEED_STEPS = 20
+"""Denoising steps whose median is the time of one."""
 
 
 @dataclass
@@ -77,6 +82,8 @@ def main(args: Args) -> None:
     args.output.mkdir(parents=True, exist_ok=True)
     sizes = {"size": args.size, "photograph_size": args.photograph_size}
     content: dict[str, Any] = {"edit": asdict(args.edit), "first_seed": args.first_seed, **sizes}
+    content["speed"] = measure_speed(args.edit, args.device)
+    print(", ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in content["speed"].items()))
     for name, cases in groups.items():
         if not cases:
             continue
@@ -94,6 +101,23 @@ def main(args: Args) -> None:
         iio.imwrite(args.output / f"{name}.png", picture(cases[:PICTURE_COLUMNS], autoencoder, denoiser, args.edit))
         print_group(name, content[name])
     write_figures(args.output / "figures.json", content)
+
+
+def measure_speed(config: EditConfig, device: str) -> dict[str, float]:
+    """Seconds that loading takes once the libraries are imported, and a denoising step of one small view."""
+    begin = perf_counter()
+    autoencoder = load_autoencoder(config.model, device)
+    denoiser = load_instruct_pix2pix(config.model, device)
+    loaded = perf_counter() - begin
+    latents = autoencoder.encode(torch.zeros(1, 3, SPEED_SIZE, SPEED_SIZE, device=device))
+    timestep = denoiser.noise_schedule.timestep_at(config.max_noise)
+    seconds = []
+    for _ in range(SPEED_STEPS):
+        begin = perf_counter()
+        # Its sum has to be known before the clock is read, on devices that compute while Python goes on too.
+        predict_guided(denoiser, latents, latents, timestep, "make the cone pink", config.guidance).sum().item()
+        seconds.append(perf_counter() - begin)
+    return {"load_seconds": loaded, "denoising_step_seconds": float(np.median(seconds))}
 
 
 def read_photographs(folder: Path, count: int, long_side: int) -> list[np.ndarray]:

@@ -4,9 +4,11 @@ from pathlib import Path
 
 import pytest
 import torch
+import tyro
 from torch import nn
 
 from latenteditor.miniature.parallel import average_gradients, gather, share
+from latenteditor.miniature.training import TrainingConfig, train_editor
 
 ROOT = Path(__file__).parents[2]
 NO_STEPS = "--autoencoder.fit.steps 0 --autoencoder.decoder-fit.steps 0 --editor.fit.steps 0 --large-fit.steps 0"
@@ -60,14 +62,10 @@ def test_two_processes_prepare_what_one_does(prepared, name):
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory) -> tuple[Path, Path]:
     """Work folders of a training without any step, by one process and by two."""
-    from latenteditor.miniature.training import TrainingConfig, train_editor
-
     alone, together = tmp_path_factory.mktemp("alone"), tmp_path_factory.mktemp("together")
     options = [*SMALL.split(), *NO_STEPS.split()]
     run_in_two(
         ROOT / "scripts/train_editor.py", "--work-dir", str(together), "--output", str(together / "out"), *options
     )
-    import tyro
-
     train_editor(tyro.cli(TrainingConfig, args=["--work-dir", str(alone), "--output", str(alone / "out"), *options]))
     return alone, together

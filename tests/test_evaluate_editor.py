@@ -1,0 +1,76 @@
+"""scripts/evaluate_editor.py from end to end with the built-in editor, on few and small views."""
+
+import json
+from time import sleep
+
+import imageio.v3 as iio
+import numpy as np
+import pytest
+
+from scripts import evaluate_editor
+
+CASES, LOOKS, SIZE = 3, 1, 64
+SECONDS = 0.3
+
+
+@pytest.fixture(scope="module")
+def evaluated(tmp_path_factory):
+    """The folder that the script fills, and its figures."""
+    folder, photographs = tmp_path_factory.mktemp("figures"), tmp_path_factory.mktemp("bears") / "images"
+    photographs.mkdir()
+    halves = np.zeros((SIZE, 2 * SIZE, 3), dtype=np.uint8)
+    halves[:, :SIZE], halves[:, SIZE:] = (230, 120, 20), (90, 90, 90)
+    iio.imwrite(photographs / "orange.png", halves)
+    evaluate_editor.main(
+        evaluate_editor.Args(
+            output=folder,
+            num_cases=CASES,
+            num_looks=LOOKS,
+            size=SIZE,
+            photographs=(photographs,),
+            photograph_size=2 * SIZE,
+        )
+    )
+    return folder, json.loads((folder / "figures.json").read_text())
+
+
+def test_every_group_has_its_figures(evaluated):
+    _, figures = evaluated
+    assert len(figures["solids"]["cases"]) == CASES
+    assert len(figures["looks"]["cases"]) == LOOKS
+    (photographs,) = figures.keys() - {"edit", "first_seed", "size", "photograph_size", "speed", "solids", "looks"}
+    assert photographs.startswith("bears"), "a folder named images is known by the one around it"
+    assert any("orange" in case["prompt"] for case in figures[photographs]["cases"])
+    for group in ("solids", "looks", photographs):
+        content = figures[group]
+        for figure in ("right", "psnr_inside", "mask_iou"):
+            values = [case[figure] for case in content["cases"]]
+            assert content["summary"][figure]["mean"] == pytest.approx(np.mean(values))
+        kinds = {case["kind"] for case in content["cases"]}
+        assert content["by_kind"].keys() == kinds
+
+
+def test_pictures_show_original_edit_truth_and_mask(evaluated):
+    folder, figures = evaluated
+    shown = iio.imread(folder / "solids.png")
+    assert shown.shape == (4 * SIZE, CASES * (SIZE + 2), 3)
+    original, _, truth, mask = np.split(shown, 4)
+    assert (mask <= original.astype(int) + 1).all()
+    assert (original != truth).any()
+    assert figures["size"] == SIZE
+
+
+def test_loading_and_a_denoising_step_are_timed_apart(evaluated, monkeypatch):
+    _, figures = evaluated
+    assert figures["speed"].keys() == {"load_seconds", "denoising_step_seconds"}
+    load, predict = evaluate_editor.load_autoencoder, evaluate_editor.predict_guided
+    monkeypatch.setattr(evaluate_editor, "load_autoencoder", lambda *args: sleep(5 * SECONDS) or load(*args))
+    monkeypatch.setattr(evaluate_editor, "predict_guided", lambda *args: sleep(SECONDS) or predict(*args))
+    monkeypatch.setattr(evaluate_editor, "SPEED_STEPS", 2)
+    speed = evaluate_editor.measure_speed(evaluate_editor.EDIT, "cpu")
+    assert speed["load_seconds"] > 5 * SECONDS > speed["denoising_step_seconds"] > SECONDS
+
+
+def test_a_folder_without_photographs_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="holds no photographs"):
+        evaluate_editor.read_photographs(tmp_path, 4, 64)
