@@ -226,6 +226,11 @@ MISTAKES: list[tuple[str, Callable[[Workplace], Any], str]] = [
         r"edited at the shape \(4, 4, 4\) and has the shape \(4, 2, 2\) now: load the run with the image size",
     ),
     # Which photographs.
+    (
+        "photographs without cameras",
+        lambda at: at.edit(data=at.without(at.data, "transforms.json")),
+        r"transforms\.json does not exist: make its folder from photographs with ns-process-data",
+    ),
     ("missing photograph", missing_photograph, r"1 of 5 photographs .* do not exist \(00003\.png\)"),
     (
         "size below a cell",

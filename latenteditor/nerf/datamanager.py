@@ -197,10 +197,21 @@ class EditableDataManager(VanillaDataManager[InputDataset]):
     """Its cameras are those of the training views at the size of their originals."""
 
     def __init__(self, config: VanillaDataManagerConfig, *args: Any, **kwargs: Any) -> None:
-        """Reads the capture, but no view of it yet; the arguments are the host's."""
+        """Reads the capture, but no view of it yet; the arguments are the host's.
+
+        Raises:
+            ValueError: The folder of the data lacks a file, or lists photographs that do not exist.
+        """
         self.views: Views | None = None
         self._eval_views: Views | None = None
-        super().__init__(config, *args, **kwargs)
+        try:
+            super().__init__(config, *args, **kwargs)
+        except FileNotFoundError as error:
+            raise ValueError(
+                f"The capture cannot be read, because {error.filename} does not exist: make its folder from "
+                f"photographs with ns-process-data, or name the parser of another format, as in "
+                f"`ns-train <method> blender-data`."
+            ) from error
 
     def load_views(self) -> Views:
         """Makes the originals of the training views, unless that was done before."""
