@@ -4,7 +4,8 @@ What happens in which order, and in which file:
 
 1. ``diffusion/autoencoder.py`` encodes each photograph once; ``nerf/datamanager.py`` caches the latents.
 2. ``nerf/latent_nerfacto.py`` learns the scene in latent space; ``nerf/adapter.py`` repairs what single rays cannot.
-3. ``editing/prompts.py`` splits the prompt; each instruction is a layer, ``editing/layers.py``.
+3. ``editing/prompts.py`` splits the prompt, by ``editing/prompt_rules.py`` or a language model; each instruction is a
+   layer, ``editing/layers.py``.
 4. ``editing/delta_mask.py`` asks ``diffusion/instruct_pix2pix.py`` where the instruction applies;
    ``nerf/relevance.py`` lets all views agree on it.
 5. ``editing/editor.py`` edits a rendered view inside that mask.

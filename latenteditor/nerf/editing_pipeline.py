@@ -22,7 +22,8 @@ from latenteditor.editing.delta_mask import normalise
 from latenteditor.editing.edit_schedule import EditSchedule, EditScheduleConfig
 from latenteditor.editing.editor import Agreement, EditConfig, Editor, LatentEditor
 from latenteditor.editing.layers import Layer, LayerStack
-from latenteditor.editing.prompts import PromptSplitConfig, PromptSplitter, keep_whole, load_splitter
+from latenteditor.editing.prompt_rules import keep_whole
+from latenteditor.editing.prompts import PromptSplitConfig, PromptSplitter, load_splitter
 from latenteditor.nerf.edit_controls import EditControls
 from latenteditor.nerf.steering import Steering
 

@@ -13,14 +13,13 @@ import torch
 
 from latenteditor.diffusion.language_model import load_language_model
 from latenteditor.editing import prompts
+from latenteditor.editing.prompt_rules import keep_whole, split_prompt
 from latenteditor.editing.prompts import (
     MAX_INSTRUCTIONS,
     CheckedSplitter,
     PromptSplitConfig,
     PromptSplitter,
-    keep_whole,
     read_answer,
-    split_prompt,
 )
 
 
