@@ -3,8 +3,8 @@
 What happens in which order, and in which file:
 
 1. ``diffusion/autoencoder.py`` encodes each photograph once; ``nerf/datamanager.py`` caches the latents.
-2. ``nerf/latent_nerfacto.py`` learns the scene in latent space, in the pipeline of ``nerf/latent_pipeline.py``;
-   ``nerf/adapter.py`` repairs what single rays cannot.
+2. ``nerf/latent_nerfacto.py`` learns the scene, ``nerf/latent_model.py``, in latent space; ``nerf/adapter.py`` repairs
+   what single rays cannot.
 3. ``editing/prompts.py`` splits the prompt, by ``editing/prompt_rules.py`` or a language model; each instruction is a
    layer, ``editing/layers.py``.
 4. ``editing/delta_mask.py`` asks ``diffusion/instruct_pix2pix.py`` where the instruction applies;

@@ -19,8 +19,7 @@ from latenteditor.editing.editor import EditConfig
 from latenteditor.nerf.datamanager import LatentDataManagerConfig
 from latenteditor.nerf.image_datamanager import ImageDataManagerConfig
 from latenteditor.nerf.in2n import In2nModelConfig, In2nPipelineConfig
-from latenteditor.nerf.latent_nerfacto import FusedAdamOptimizerConfig
-from latenteditor.nerf.latent_pipeline import LatentNerfactoPipelineConfig
+from latenteditor.nerf.latent_nerfacto import FusedAdamOptimizerConfig, LatentNerfactoPipelineConfig
 from latenteditor.nerf.latenteditor import LatentEditorPipelineConfig
 from latenteditor.nerf.trainer import EditTrainerConfig
 

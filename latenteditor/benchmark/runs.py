@@ -47,7 +47,7 @@ from latenteditor.figures import write_figures
 from latenteditor.miniature.dataset import truth_folder
 from latenteditor.miniature.several import read_renders
 from latenteditor.nerf.editing_pipeline import EditingPipeline
-from latenteditor.nerf.latent_nerfacto import evaluation
+from latenteditor.nerf.latent_model import evaluation
 
 RESULT, LOG, PICTURE = "result.json", "log.txt", "held-out.png"
 

@@ -29,8 +29,8 @@ from latenteditor.nerf.datamanager import without_alpha
 from latenteditor.nerf.editable_scene import TrainingScene
 from latenteditor.nerf.editing_pipeline import EditingConfig, EditingPipeline, load_latent_editor
 from latenteditor.nerf.image_datamanager import ImageDataManager, ImageDataManagerConfig
-from latenteditor.nerf.latent_nerfacto import evaluation
-from latenteditor.nerf.latent_pipeline import require_same_sizes
+from latenteditor.nerf.latent_model import evaluation
+from latenteditor.nerf.latent_nerfacto import require_same_sizes
 
 
 @dataclass

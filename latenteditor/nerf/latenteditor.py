@@ -24,8 +24,8 @@ from latenteditor.editing.layers import LayerStack
 from latenteditor.nerf.datamanager import Views
 from latenteditor.nerf.editable_scene import TrainingScene
 from latenteditor.nerf.editing_pipeline import EditingConfig, EditingPipeline, load_latent_editor
-from latenteditor.nerf.latent_nerfacto import LatentNerfactoModel, LatentNerfactoModelConfig
-from latenteditor.nerf.latent_pipeline import LatentNerfactoPipeline, LatentNerfactoPipelineConfig
+from latenteditor.nerf.latent_model import LatentNerfactoModel, LatentNerfactoModelConfig
+from latenteditor.nerf.latent_nerfacto import LatentNerfactoPipeline, LatentNerfactoPipelineConfig
 from latenteditor.nerf.relevance import PRIOR_POSITIONS, RelevanceConfig, RelevanceHead
 
 ORIGINAL = "_model.original."

@@ -8,8 +8,8 @@ from PIL import Image
 
 from latenteditor.diffusion.autoencoder import Autoencoder, load_autoencoder
 from latenteditor.nerf.datamanager import LatentDataManager, LatentDataManagerConfig
-from latenteditor.nerf.latent_nerfacto import LatentNerfactoModelConfig
-from latenteditor.nerf.latent_pipeline import LatentNerfactoPipeline, LatentNerfactoPipelineConfig
+from latenteditor.nerf.latent_model import LatentNerfactoModelConfig
+from latenteditor.nerf.latent_nerfacto import LatentNerfactoPipeline, LatentNerfactoPipelineConfig
 
 NUM_VIEWS = 12
 

@@ -8,7 +8,7 @@ from nerfstudio.data.scene_box import OrientedBox
 from nerfstudio.engine.optimizers import Optimizers
 from nerfstudio.model_components.renderers import background_color_override_context
 
-from latenteditor.nerf.latent_nerfacto import evaluation, latent_psnr, psnr
+from latenteditor.nerf.latent_model import evaluation, latent_psnr, psnr
 
 
 def camera(height: int, width: int) -> Cameras:
