@@ -11,6 +11,7 @@ from scripts import evaluate_editor
 
 CASES, LOOKS, SIZE = 3, 1, 64
 SECONDS = 0.3
+"""How much slower a step is made: far longer than it takes."""
 
 
 @pytest.fixture(scope="module")

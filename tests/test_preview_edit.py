@@ -93,7 +93,7 @@ def test_the_built_in_editor_paints_the_cube_and_leaves_the_rest(dataset, blendi
     reached = torch.nn.functional.max_pool2d(pixels.float(), 65, stride=1, padding=32) > 0
     unedited = autoencoder.decode(original)
     difference = (edited - unedited).abs().amax(dim=1, keepdim=True)
-    assert difference[~reached].mean() < 0.01
+    assert difference[~reached].quantile(0.99) < 0.02 < difference[region].max()
     assert difference[~reached].max() < 0.1 * difference[region].max()
 
 

@@ -33,20 +33,20 @@ def process_index() -> int:
     return torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
 
 
-@contextmanager
-def first_process_first() -> Iterator[None]:
-    """The first process goes through the block alone; the others follow and find what it wrote."""
-    if process_index() > 0:
-        torch.distributed.barrier()
-    yield
-    if num_processes() > 1 and process_index() == 0:
-        torch.distributed.barrier()
-
-
 def wait_for_all() -> None:
     """Returns once every process has come here."""
     if num_processes() > 1:
         torch.distributed.barrier()
+
+
+@contextmanager
+def first_process_first() -> Iterator[None]:
+    """The first process goes through the block alone; the others follow and find what it wrote."""
+    if process_index() > 0:
+        wait_for_all()
+    yield
+    if process_index() == 0:
+        wait_for_all()
 
 
 def share(values: Tensor) -> Tensor:
