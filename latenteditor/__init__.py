@@ -2,12 +2,12 @@
 
 What happens in which order, and in which file:
 
-1. ``diffusion/autoencoder.py`` encodes each photograph once; ``nerf/datamanager.py`` caches the latents.
+1. ``networks/autoencoder.py`` encodes each photograph once; ``nerf/datamanager.py`` caches the latents.
 2. ``nerf/latent_nerfacto.py`` learns the scene, ``nerf/latent_model.py``, in latent space; ``nerf/adapter.py`` repairs
    what single rays cannot.
-3. ``editing/prompts.py`` splits the prompt, by ``editing/prompt_rules.py`` or a language model; each instruction is a
+3. ``language/prompts.py`` splits the prompt, by ``language/rules.py`` or a language model; each instruction is a
    layer, ``editing/layers.py``.
-4. ``editing/delta_mask.py`` asks ``diffusion/instruct_pix2pix.py`` where the instruction applies;
+4. ``editing/delta_mask.py`` asks ``networks/instruct_pix2pix.py`` where the instruction applies;
    ``nerf/relevance.py`` lets all views agree on it.
 5. ``editing/editor.py`` edits a rendered view inside that mask.
 6. ``editing/dataset_update.py`` replaces the view in the training set while the scene goes on training;

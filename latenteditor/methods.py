@@ -4,6 +4,7 @@ Nerfstudio imports this file in every one of its commands, whatever the method. 
 library, and nothing in it can raise.
 """
 
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -16,6 +17,7 @@ from nerfstudio.pipelines.base_pipeline import VanillaPipelineConfig
 from nerfstudio.plugins.types import MethodSpecification
 
 from latenteditor.editing.editor import EditConfig
+from latenteditor.language import prompts
 from latenteditor.nerf.datamanager import LatentDataManagerConfig
 from latenteditor.nerf.image_datamanager import ImageDataManagerConfig
 from latenteditor.nerf.in2n import In2nModelConfig, In2nPipelineConfig
@@ -37,6 +39,9 @@ torch.serialization.add_safe_globals(
         type(np.dtype(np.float64)),
     ]
 )
+
+# Runs of version 0.1 name this module in their config.yml, and nerfstudio imports the present one first.
+sys.modules.setdefault("latenteditor.editing.prompts", prompts)
 
 
 def _optimizers() -> dict[str, dict[str, object]]:

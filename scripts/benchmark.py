@@ -26,9 +26,9 @@ from latenteditor.benchmark.report import BASELINE, Edit, machine, markdown, sum
 from latenteditor.benchmark.runs import PICTURE, Job, read_held_out, run_job
 from latenteditor.benchmark.settings import METHODS, BenchmarkConfig, MethodName, Representation, reconstruction_steps
 from latenteditor.figures import write_figures
-from latenteditor.miniature.dataset import truth_folder, write_dataset, write_truth
-from latenteditor.miniature.several import draw_recolourings
-from latenteditor.miniature.world import random_world
+from latenteditor.worlds.dataset import truth_folder, write_dataset, write_truth
+from latenteditor.worlds.several import draw_recolourings
+from latenteditor.worlds.world import random_world
 
 say = partial(print, flush=True)
 """Prints a line that is seen at once, also where the output goes to a file."""

@@ -18,21 +18,7 @@ import torch
 import tyro
 from torch import Tensor
 
-from latenteditor.diffusion.autoencoder import load_autoencoder
-from latenteditor.diffusion.instruct_pix2pix import load_instruct_pix2pix
-from latenteditor.editing.delta_mask import relevance_mask
-from latenteditor.miniature.commands import (
-    Run,
-    WorldConfig,
-    edit_flags,
-    require_prompt,
-    run_measured,
-    run_stages,
-    train_command,
-)
-from latenteditor.miniature.dataset import write_dataset, write_truth
-from latenteditor.miniature.instructions import recolouring_prompt
-from latenteditor.miniature.mask_comparison import (
+from latenteditor.benchmark.mask_comparison import (
     MASKS,
     PLAIN,
     cost_table,
@@ -44,8 +30,15 @@ from latenteditor.miniature.mask_comparison import (
     summarise_views,
     summarise_worlds,
 )
-from latenteditor.miniature.report import TrueViews, at_pixels, find_masks, grid, highlight, read_true_views
-from latenteditor.miniature.world import random_world
+from latenteditor.benchmark.world_runs import WorldConfig, edit_flags, train_command
+from latenteditor.editing.delta_mask import relevance_mask
+from latenteditor.networks.autoencoder import load_autoencoder
+from latenteditor.networks.instruct_pix2pix import load_instruct_pix2pix
+from latenteditor.runs import Run, require_prompt, run_measured, run_stages
+from latenteditor.worlds.dataset import write_dataset, write_truth
+from latenteditor.worlds.instructions import recolouring_prompt
+from latenteditor.worlds.report import TrueViews, at_pixels, find_masks, grid, highlight, read_true_views
+from latenteditor.worlds.world import random_world
 
 COMPOSITE = "composite"
 """The edit by the field mask, with the unedited scene shown outside its region."""

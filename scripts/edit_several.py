@@ -15,21 +15,12 @@ import numpy as np
 import torch
 import tyro
 
+from latenteditor.benchmark.world_runs import WorldConfig, decay_flags, edit_flags, train_command
 from latenteditor.figures import write_figures
-from latenteditor.miniature.commands import (
-    Run,
-    WorldConfig,
-    decay_flags,
-    edit_flags,
-    render_command,
-    require_prompt,
-    run_command,
-    run_stages,
-    train_command,
-)
-from latenteditor.miniature.dataset import write_dataset
-from latenteditor.miniature.several import draw_recolourings, held_out_views, read_renders, solid_figures
-from latenteditor.miniature.world import random_world
+from latenteditor.runs import Run, render_command, require_prompt, run_command, run_stages
+from latenteditor.worlds.dataset import write_dataset
+from latenteditor.worlds.several import draw_recolourings, held_out_views, read_renders, solid_figures
+from latenteditor.worlds.world import random_world
 
 PICTURE_COLUMNS = 6
 say = partial(print, flush=True)

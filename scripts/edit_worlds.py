@@ -15,23 +15,15 @@ import numpy as np
 import torch
 import tyro
 
-from latenteditor.diffusion.autoencoder import load_autoencoder
-from latenteditor.diffusion.instruct_pix2pix import load_instruct_pix2pix
+from latenteditor.benchmark.world_runs import WorldConfig, edit_flags, train_command
 from latenteditor.figures import read_figures, write_figures
-from latenteditor.miniature.commands import (
-    Run,
-    WorldConfig,
-    edit_flags,
-    render_command,
-    require_prompt,
-    run_command,
-    run_stages,
-    train_command,
-)
-from latenteditor.miniature.dataset import write_dataset, write_truth
-from latenteditor.miniature.instructions import parse, recolouring_prompt
-from latenteditor.miniature.report import find_masks, measure, picture, read_held_out_views
-from latenteditor.miniature.world import random_world
+from latenteditor.networks.autoencoder import load_autoencoder
+from latenteditor.networks.instruct_pix2pix import load_instruct_pix2pix
+from latenteditor.runs import Run, render_command, require_prompt, run_command, run_stages
+from latenteditor.worlds.dataset import write_dataset, write_truth
+from latenteditor.worlds.instructions import parse, recolouring_prompt
+from latenteditor.worlds.report import find_masks, measure, picture, read_held_out_views
+from latenteditor.worlds.world import random_world
 
 FIGURES = ("mask_iou", "psnr_inside_edited", "psnr_inside_unedited", "psnr_inside_ceiling")
 FIGURES += ("psnr_outside_edited", "psnr_outside_unedited", "psnr_outside_ceiling")

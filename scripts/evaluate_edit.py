@@ -24,8 +24,6 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 import latenteditor
-from latenteditor.diffusion.clip import Clip, load_clip
-from latenteditor.diffusion.perceptual import SMALLEST_IMAGE, PerceptualDistance, load_perceptual_distance
 from latenteditor.editing.metrics import (
     CONSISTENCIES,
     RegionFigures,
@@ -36,8 +34,10 @@ from latenteditor.editing.metrics import (
     region_psnr,
     ssim_map,
 )
-from latenteditor.editing.reprojection import Frame, reprojection_error
+from latenteditor.evaluation.reprojection import Frame, reprojection_error
 from latenteditor.figures import write_figures
+from latenteditor.networks.clip import Clip, load_clip
+from latenteditor.networks.perceptual import SMALLEST_IMAGE, PerceptualDistance, load_perceptual_distance
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
 PICTURE_COLUMNS = 6
@@ -206,7 +206,7 @@ def read_scenes(args: Args) -> Scenes:
         return Scenes(names, original, edited, {}, "folders have no depth: pass two config.yml", {})
 
     # The host takes seconds to import, and folders do not need it.
-    from latenteditor.nerf.renders import render_run, require_same_cameras
+    from latenteditor.evaluation.renders import render_run, require_same_cameras
 
     runs = {name: render_run(getattr(args, name), args.camera_path) for name in ("original", "edited")}
     require_same_cameras(runs["original"], runs["edited"])

@@ -16,8 +16,6 @@ import tyro
 from PIL import Image
 from tqdm.auto import tqdm
 
-from latenteditor.diffusion.autoencoder import Autoencoder, load_autoencoder
-from latenteditor.diffusion.instruct_pix2pix import load_instruct_pix2pix
 from latenteditor.editing.delta_mask import delta_mask, delta_score
 from latenteditor.editing.editor import EditConfig, edit_from_noise
 from latenteditor.editing.guidance import Denoiser, predict_guided
@@ -31,6 +29,8 @@ from latenteditor.miniature.evaluation import (
     summarise,
 )
 from latenteditor.miniature.settings import EDIT
+from latenteditor.networks.autoencoder import Autoencoder, load_autoencoder
+from latenteditor.networks.instruct_pix2pix import load_instruct_pix2pix
 
 PICTURE_COLUMNS = 10
 SPEED_SIZE = 128

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import tyro
 
-from latenteditor.miniature.dataset import write_dataset, write_truth
-from latenteditor.miniature.instructions import parse
-from latenteditor.miniature.world import random_world
+from latenteditor.worlds.dataset import write_dataset, write_truth
+from latenteditor.worlds.instructions import parse
+from latenteditor.worlds.world import random_world
 
 
 @dataclass

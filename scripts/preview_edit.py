@@ -22,15 +22,15 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from latenteditor.diffusion.autoencoder import load_autoencoder, read_autoencoder_config, resize, working_size
-from latenteditor.diffusion.instruct_pix2pix import load_instruct_pix2pix
-from latenteditor.diffusion.models import MINIATURE
 from latenteditor.editing.delta_mask import CLAMPS, DeltaMaskConfig, peak, reaches_gate, require_usable
 from latenteditor.editing.editor import EditConfig, require_prompt
 from latenteditor.editing.guidance import Guidance
 from latenteditor.editing.preview import Preview, preview
 from latenteditor.figures import write_figures
 from latenteditor.miniature.settings import EDIT
+from latenteditor.networks.autoencoder import load_autoencoder, read_autoencoder_config, resize, working_size
+from latenteditor.networks.instruct_pix2pix import load_instruct_pix2pix
+from latenteditor.networks.models import MINIATURE
 
 NARROWEST_PANE = 320
 """Pixels: views that are narrower are shown enlarged, so that labels fit."""

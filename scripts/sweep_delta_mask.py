@@ -12,12 +12,12 @@ import torch.nn.functional as F
 import tyro
 from tqdm.auto import tqdm
 
-from latenteditor.diffusion.autoencoder import load_autoencoder
-from latenteditor.diffusion.instruct_pix2pix import load_instruct_pix2pix
 from latenteditor.editing.delta_mask import CLAMPS, DeltaMaskConfig, delta_mask, delta_score
 from latenteditor.editing.metrics import mask_iou
 from latenteditor.figures import write_figures
 from latenteditor.miniature.evaluation import draw_case
+from latenteditor.networks.autoencoder import load_autoencoder
+from latenteditor.networks.instruct_pix2pix import load_instruct_pix2pix
 
 
 @dataclass

@@ -118,8 +118,8 @@ def tiny_clip_folder(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_world_folder(tmp_path_factory) -> Path:
     """A built-in world in few and small photographs."""
-    from latenteditor.miniature.dataset import write_dataset
-    from latenteditor.miniature.world import random_world
+    from latenteditor.worlds.dataset import write_dataset
+    from latenteditor.worlds.world import random_world
 
     folder = tmp_path_factory.mktemp("world") / "dataset"
     write_dataset(folder, random_world(0), num_views=5, num_held_out=2, size=32, seed=0)

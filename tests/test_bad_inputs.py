@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from latenteditor.editing.edit_schedule import EditScheduleConfig
-from latenteditor.miniature.dataset import write_dataset, write_truth
-from latenteditor.miniature.world import random_world
+from latenteditor.worlds.dataset import write_dataset, write_truth
+from latenteditor.worlds.world import random_world
 from tests import runs
 
 

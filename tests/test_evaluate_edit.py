@@ -115,8 +115,8 @@ def test_a_training_mask_in_the_regions_place_is_called_what_it_is(evaluate, fol
 
 
 def test_clip_figures_are_their_formulas_on_the_models_embeddings(evaluate, folders, tiny_clip_folder):
-    from latenteditor.diffusion.clip import load_clip
     from latenteditor.editing.metrics import CONSISTENCIES
+    from latenteditor.networks.clip import load_clip
 
     captions = {"source_caption": "a bear", "target_caption": "a panda"}
     content = evaluate(clip=str(tiny_clip_folder), consecutive=True, **captions)

@@ -10,14 +10,14 @@ import pytest
 import torch
 from PIL import Image
 
-from latenteditor.diffusion.autoencoder import load_autoencoder
-from latenteditor.diffusion.instruct_pix2pix import load_instruct_pix2pix
 from latenteditor.editing.editor import EditConfig
 from latenteditor.editing.metrics import mask_iou, psnr
 from latenteditor.editing.preview import preview
-from latenteditor.miniature.dataset import write_dataset, write_truth
 from latenteditor.miniature.settings import EDIT
-from latenteditor.miniature.world import random_world
+from latenteditor.networks.autoencoder import load_autoencoder
+from latenteditor.networks.instruct_pix2pix import load_instruct_pix2pix
+from latenteditor.worlds.dataset import write_dataset, write_truth
+from latenteditor.worlds.world import random_world
 from scripts import preview_edit
 
 SEED, SIZE, VIEW = 3_000_012, 128, 1

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from latenteditor.miniature.dataset import write_dataset
-from latenteditor.miniature.world import random_world
+from latenteditor.worlds.dataset import write_dataset
+from latenteditor.worlds.world import random_world
 from tests import runs
 from tests.browser import CHROMIUM, Page, browser, wait_for
 

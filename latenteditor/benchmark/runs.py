@@ -39,15 +39,15 @@ from latenteditor.benchmark.settings import (
     reconstruction_config,
 )
 from latenteditor.benchmark.stopwatch import Stopwatch
-from latenteditor.diffusion.autoencoder import load_autoencoder
-from latenteditor.diffusion.instruct_pix2pix import load_instruct_pix2pix
 from latenteditor.editing.editor import edit_from_noise
 from latenteditor.editing.metrics import mask_iou, psnr
 from latenteditor.figures import write_figures
-from latenteditor.miniature.dataset import truth_folder
-from latenteditor.miniature.several import read_renders
 from latenteditor.nerf.editing_pipeline import EditingPipeline
 from latenteditor.nerf.latent_model import evaluation
+from latenteditor.networks.autoencoder import load_autoencoder
+from latenteditor.networks.instruct_pix2pix import load_instruct_pix2pix
+from latenteditor.worlds.dataset import truth_folder
+from latenteditor.worlds.several import read_renders
 
 RESULT, LOG, PICTURE = "result.json", "log.txt", "held-out.png"
 

@@ -11,8 +11,8 @@ from nerfstudio.pipelines.base_pipeline import VanillaPipelineConfig
 
 from latenteditor import methods
 from latenteditor.benchmark.dense_scene import PARAMETER_GROUPS, DenseIn2nModelConfig
+from latenteditor.benchmark.world_runs import WorldConfig
 from latenteditor.editing.editor import EditConfig
-from latenteditor.miniature.commands import WorldConfig
 from latenteditor.miniature.settings import EDIT
 from latenteditor.nerf.latent_field import Encoding
 

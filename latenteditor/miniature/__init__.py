@@ -1,1 +1,1 @@
-"""The built-in world: a ray-traced scene of solids with known answers, and a small editor trained on it."""
+"""The built-in editor: a small InstructPix2Pix, its settings, and the code that trained and measured it."""

@@ -9,12 +9,13 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
-from latenteditor.diffusion.autoencoder import Autoencoder
 from latenteditor.editing.delta_mask import blend, delta_mask, delta_score
 from latenteditor.editing.editor import EditConfig, edit_from_noise
 from latenteditor.editing.guidance import Denoiser
 from latenteditor.editing.metrics import mask_iou, psnr
-from latenteditor.miniature.instructions import (
+from latenteditor.networks.autoencoder import Autoencoder
+from latenteditor.pictures import to_bytes
+from latenteditor.worlds.instructions import (
     KIND_SHARES,
     LOOK_TEMPLATES,
     Instruction,
@@ -22,10 +23,10 @@ from latenteditor.miniature.instructions import (
     random_instruction,
     random_kind,
 )
-from latenteditor.miniature.looks import LOOKS, hue_share, recolour_hue
-from latenteditor.miniature.pairs import VISIBLE_CHANGE, follow, to_bytes
-from latenteditor.miniature.render import Hits, Tracer, dome_camera
-from latenteditor.miniature.world import COLOURS, random_world
+from latenteditor.worlds.looks import LOOKS, hue_share, recolour_hue
+from latenteditor.worlds.render import Hits, Tracer, dome_camera
+from latenteditor.worlds.truth import VISIBLE_CHANGE, follow
+from latenteditor.worlds.world import COLOURS, random_world
 
 SMALLEST_REGION = 0.01
 """Of a view: a solid that is hardly seen tells nothing about an editor."""

@@ -7,27 +7,26 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, UInt8
 
-from latenteditor.miniature.instructions import (
+from latenteditor.pictures import to_bytes
+from latenteditor.worlds.instructions import (
     COLOUR_TEMPLATES,
     LOOK_TEMPLATES,
     TAUGHT_SHARES,
-    Instruction,
     idle_wording,
     random_instruction,
     random_kind,
 )
-from latenteditor.miniature.looks import LOOKS, hue_share, recolour_hue
-from latenteditor.miniature.render import Hits, Tracer, dome_camera
-from latenteditor.miniature.world import COLOURS, SHAPES, random_world
+from latenteditor.worlds.looks import LOOKS, hue_share, recolour_hue
+from latenteditor.worlds.render import Tracer, dome_camera
+from latenteditor.worlds.truth import follow
+from latenteditor.worlds.world import COLOURS, SHAPES, random_world
 
 VIEWS_PER_WORLD = 4
 INSTRUCTIONS_PER_VIEW = 3
 IDLE_SHARE = 0.15
 """How often an instruction names a solid that is not there."""
-VISIBLE_CHANGE = 0.04
-"""Of a channel in [0, 1]: less than this, as in the faintest shadows, does not count as changed."""
 SMALLEST_HUE_SHARE = 0.02
 """Of a photograph's area: less of a hue is not worth an instruction."""
 
@@ -80,23 +79,6 @@ def world_pairs(seed: int, size: int) -> tuple[list[View], list[Edit]]:
                 after, region = follow(instruction, hits)
                 edits.append(Edit(view, to_bytes(after), region, words))
     return views, edits
-
-
-def follow(
-    instruction: Instruction, hits: Hits
-) -> tuple[Float[np.ndarray, "height width 3"], Bool[np.ndarray, "height width"]]:
-    """The picture after an instruction, and the region: where it changes the picture."""
-    world = instruction.apply(hits.world)
-    new_hits = Tracer(world).trace(hits.camera) if instruction.moves_surfaces else hits
-    after = instruction.finish(new_hits.shade(world))
-    if instruction.look == "snow":
-        return after, hits.floor
-    if instruction.look:
-        return after, np.ones(hits.ids.shape, dtype=bool)
-    region = np.isin(hits.ids, [index + 1 for index in instruction.solids])
-    if instruction.moves_surfaces:
-        region = region | (np.abs(after - hits.shade(hits.world)).max(axis=-1) > VISIBLE_CHANGE)
-    return after, region
 
 
 def photograph_pairs(
@@ -162,8 +144,3 @@ def write_pairs(path: Path, batches: "list[tuple[list[View], list[Edit]]]") -> N
         region=np.stack([edit.region for edit in edits]),
         instruction=np.array([edit.instruction for edit in edits]),
     )
-
-
-def to_bytes(image: np.ndarray) -> UInt8[np.ndarray, "height width 3"]:
-    """A picture in [0, 1] as bytes."""
-    return (image * 255).round().astype(np.uint8)

@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 
 from latenteditor.miniature.pairs import Edit, View, photograph_pairs, world_pairs, write_pairs
 from latenteditor.miniature.parallel import gather, num_processes, process_index, share, wait_for_all
-from latenteditor.miniature.world import COLOURS, SHAPES
+from latenteditor.worlds.world import COLOURS, SHAPES
 
 if TYPE_CHECKING:
     from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL

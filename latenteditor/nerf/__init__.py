@@ -1,1 +1,1 @@
-"""The scene and its training: the only package, with ``methods.py``, that imports nerfstudio."""
+"""The scene and its training, on nerfstudio."""

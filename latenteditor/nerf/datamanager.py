@@ -29,7 +29,7 @@ from nerfstudio.utils.rich_utils import get_progress
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from latenteditor.diffusion.autoencoder import Autoencoder, resize, working_size
+from latenteditor.networks.autoencoder import Autoencoder, resize, working_size
 
 
 @dataclass

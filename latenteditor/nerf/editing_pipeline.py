@@ -15,17 +15,17 @@ from nerfstudio.utils.rich_utils import CONSOLE, get_progress
 from torch import Tensor
 from torch.nn import functional
 
-from latenteditor.diffusion.instruct_pix2pix import load_instruct_pix2pix
-from latenteditor.diffusion.language_model import load_language_model
 from latenteditor.editing.dataset_update import EditableScene, EditedView, IterativeDatasetUpdate
 from latenteditor.editing.delta_mask import normalise
 from latenteditor.editing.edit_schedule import EditSchedule, EditScheduleConfig
 from latenteditor.editing.editor import Agreement, EditConfig, Editor, LatentEditor
 from latenteditor.editing.layers import Layer, LayerStack
-from latenteditor.editing.prompt_rules import keep_whole
-from latenteditor.editing.prompts import PromptSplitConfig, PromptSplitter, load_splitter
+from latenteditor.language.prompts import PromptSplitConfig, PromptSplitter, load_splitter
+from latenteditor.language.rules import keep_whole
 from latenteditor.nerf.edit_controls import EditControls
 from latenteditor.nerf.steering import Steering
+from latenteditor.networks.instruct_pix2pix import load_instruct_pix2pix
+from latenteditor.networks.language_model import load_language_model
 
 EXTRA_STATE = "_extra_state"
 

@@ -21,8 +21,6 @@ from nerfstudio.pipelines.base_pipeline import VanillaPipelineConfig
 from nerfstudio.utils.rich_utils import CONSOLE
 from torch import Tensor, nn
 
-from latenteditor.diffusion.autoencoder import load_autoencoder
-from latenteditor.diffusion.perceptual import SMALLEST_IMAGE, PerceptualDistance, load_perceptual_distance
 from latenteditor.editing.editor import EditConfig, LatentEditor
 from latenteditor.editing.pixel_editor import PixelEditor
 from latenteditor.nerf.datamanager import without_alpha
@@ -31,6 +29,8 @@ from latenteditor.nerf.editing_pipeline import EditingConfig, EditingPipeline, l
 from latenteditor.nerf.image_datamanager import ImageDataManager, ImageDataManagerConfig
 from latenteditor.nerf.latent_model import evaluation
 from latenteditor.nerf.latent_nerfacto import require_same_sizes
+from latenteditor.networks.autoencoder import load_autoencoder
+from latenteditor.networks.perceptual import SMALLEST_IMAGE, PerceptualDistance, load_perceptual_distance
 
 
 @dataclass

@@ -31,7 +31,6 @@ from nerfstudio.models.nerfacto import NerfactoModel, NerfactoModelConfig
 from nerfstudio.utils import colormaps
 from torch import Tensor, nn
 
-from latenteditor.diffusion.autoencoder import Autoencoder, resize, working_size
 from latenteditor.nerf.adapter import RefinementAdapter
 from latenteditor.nerf.datamanager import ViewStatistics, WholeView, resize_cameras, without_alpha
 from latenteditor.nerf.latent_field import (
@@ -42,6 +41,7 @@ from latenteditor.nerf.latent_field import (
     network_parameters,
     table_parameters,
 )
+from latenteditor.networks.autoencoder import Autoencoder, resize, working_size
 
 LATENT_RANGE = 6.0
 """The data range of every latent PSNR: three standard deviations of each channel to either side of its

@@ -10,9 +10,9 @@ from nerfstudio.engine.optimizers import AdamOptimizerConfig
 from nerfstudio.pipelines.base_pipeline import VanillaPipeline, VanillaPipelineConfig
 from torch import Tensor, nn
 
-from latenteditor.diffusion.autoencoder import load_autoencoder
 from latenteditor.nerf.datamanager import LatentDataManager, LatentDataManagerConfig
 from latenteditor.nerf.latent_model import LatentNerfactoModel, LatentNerfactoModelConfig
+from latenteditor.networks.autoencoder import load_autoencoder
 
 
 @dataclass

@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 import torch
 
-from latenteditor.diffusion.autoencoder import load_autoencoder
-from latenteditor.diffusion.instruct_pix2pix import load_instruct_pix2pix
 from latenteditor.editing.editor import EditConfig, LatentEditor, denoise
 from latenteditor.editing.guidance import Guidance
 from latenteditor.editing.pixel_editor import PixelEditor
+from latenteditor.networks.autoencoder import load_autoencoder
+from latenteditor.networks.instruct_pix2pix import load_instruct_pix2pix
 
 PROMPT = "make it red"
 

@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from latenteditor.miniature.dataset import write_dataset
-from latenteditor.miniature.world import World, random_world
+from latenteditor.worlds.dataset import write_dataset
+from latenteditor.worlds.world import World, random_world
 
 SIZE = 24
 

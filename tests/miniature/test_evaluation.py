@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch
 
-from latenteditor.diffusion.autoencoder import Autoencoder
 from latenteditor.editing.editor import EditConfig
 from latenteditor.editing.guidance import Guidance
 from latenteditor.miniature.evaluation import (
@@ -18,10 +17,11 @@ from latenteditor.miniature.evaluation import (
     photograph_cases,
     summarise,
 )
-from latenteditor.miniature.instructions import KIND_SHARES, Instruction, parse
-from latenteditor.miniature.looks import LOOKS
-from latenteditor.miniature.render import Tracer, dome_camera
-from latenteditor.miniature.world import COLOURS, random_world
+from latenteditor.networks.autoencoder import Autoencoder
+from latenteditor.worlds.instructions import KIND_SHARES, Instruction, parse
+from latenteditor.worlds.looks import LOOKS
+from latenteditor.worlds.render import Tracer, dome_camera
+from latenteditor.worlds.world import COLOURS, random_world
 from tests.editing.denoisers import KnownEdit
 
 SEED, SIZE = 1, 40

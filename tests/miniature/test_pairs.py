@@ -2,21 +2,20 @@ import numpy as np
 import pytest
 
 from latenteditor.miniature import pairs
-from latenteditor.miniature.instructions import Instruction, parse
-from latenteditor.miniature.looks import LOOKS, hue_share
 from latenteditor.miniature.pairs import (
     INSTRUCTIONS_PER_VIEW,
     VIEWS_PER_WORLD,
-    VISIBLE_CHANGE,
-    follow,
     photograph_pairs,
     random_crop,
-    to_bytes,
     world_pairs,
     write_pairs,
 )
-from latenteditor.miniature.render import FLOOR, SUPERSAMPLING, Hits, Tracer, dome_camera
-from latenteditor.miniature.world import COLOURS, SHAPES, random_world
+from latenteditor.pictures import to_bytes
+from latenteditor.worlds.instructions import Instruction, parse
+from latenteditor.worlds.looks import LOOKS, hue_share
+from latenteditor.worlds.render import FLOOR, SUPERSAMPLING, Hits, Tracer, dome_camera
+from latenteditor.worlds.truth import VISIBLE_CHANGE, follow
+from latenteditor.worlds.world import COLOURS, SHAPES, random_world
 
 SIZE = 32
 

@@ -8,8 +8,6 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from latenteditor.diffusion.autoencoder import load_autoencoder
-from latenteditor.diffusion.instruct_pix2pix import load_instruct_pix2pix
 from latenteditor.miniature.autoencoder_training import AutoencoderConfig, TrainingImages, disturb
 from latenteditor.miniature.editor_networks import EditorLoss, EditorNetworks, EditorTrainingConfig
 from latenteditor.miniature.fitting import FitConfig, fit
@@ -25,6 +23,8 @@ from latenteditor.miniature.training_data import (
     load_pairs,
     tokenize,
 )
+from latenteditor.networks.autoencoder import load_autoencoder
+from latenteditor.networks.instruct_pix2pix import load_instruct_pix2pix
 
 CONFIG = FitConfig(steps=11, batch_size=4, warmup_steps=2, steps_per_checkpoint=4, ema_decay=0.9)
 INSTRUCTIONS = ["make the cone blue", "turn the cube red", "paint the cone red"] * 10

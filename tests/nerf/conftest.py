@@ -6,10 +6,10 @@ import pytest
 import torch
 from PIL import Image
 
-from latenteditor.diffusion.autoencoder import Autoencoder, load_autoencoder
 from latenteditor.nerf.datamanager import LatentDataManager, LatentDataManagerConfig
 from latenteditor.nerf.latent_model import LatentNerfactoModelConfig
 from latenteditor.nerf.latent_nerfacto import LatentNerfactoPipeline, LatentNerfactoPipelineConfig
+from latenteditor.networks.autoencoder import Autoencoder, load_autoencoder
 
 NUM_VIEWS = 12
 

@@ -11,9 +11,9 @@ from nerfstudio.data.scene_box import SceneBox
 from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackLocation
 from nerfstudio.models.nerfacto import NerfactoModel, NerfactoModelConfig
 
-from latenteditor.diffusion.perceptual import load_perceptual_distance
 from latenteditor.editing.dataset_update import EditableScene
 from latenteditor.nerf import in2n as in2n_module
+from latenteditor.networks.perceptual import load_perceptual_distance
 from tests import runs
 
 NUM_VIEWS = 5

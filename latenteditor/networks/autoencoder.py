@@ -1,0 +1,201 @@
+"""Images to scaled latents and back: Stable Diffusion's VAE, TAESD, any autoencoder of diffusers.
+
+This file alone knows the latent scales. Everywhere else a latent is `(z - shift) * scale`, the range in which
+Stable Diffusion's U-Net works, `images` are RGB in [0, 1], and the layout is `views channels height width`.
+"""
+
+import hashlib
+import json
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+from latenteditor.networks.models import read_model_file, resolve_model
+
+PIXELS_PER_CHUNK = 1 << 20
+"""Pixels that pass through the autoencoder at once; more would cost memory and gain no time."""
+
+
+class AutoencoderConfig(NamedTuple):
+    """What an autoencoder's own config file says."""
+
+    class_name: str
+    """The class in diffusers, such as "AutoencoderKL"."""
+    subfolder: str
+    """Where inside the model the autoencoder lies: "vae" in a pipeline, "" where the model is the
+    autoencoder."""
+    channels: int
+    """Channels of a latent."""
+    factor: int
+    """Pixels along each side of a latent cell."""
+    overflows_in_half: bool
+    """Whether the activations leave the range of float16, so that half precision has to be bfloat16."""
+
+
+class Autoencoder:
+    """A frozen autoencoder. Not an nn.Module: whoever holds it neither trains nor saves it."""
+
+    def __init__(self, network: nn.Module, config: AutoencoderConfig) -> None:
+        """Freezes `network`, one of diffusers' autoencoders, of which `config` says the sizes."""
+        self.config = config
+        self._network = network.eval().requires_grad_(False)
+        # Old config files lack both keys; the loaded network's config then holds its class's defaults.
+        known: Any = network.config
+        self._scale = float(known.get("scaling_factor") or 1.0)
+        self._shift = float(known.get("shift_factor") or 0.0)
+
+    @property
+    def channels(self) -> int:
+        """Channels of a latent."""
+        return self.config.channels
+
+    @property
+    def factor(self) -> int:
+        """Pixels along each side of a latent cell."""
+        return self.config.factor
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network computes."""
+        return next(self._network.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The precision in which the network computes; results have that of what went in."""
+        return next(self._network.parameters()).dtype
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Changes whenever the same image could have other latents: a key for caches."""
+        digest = hashlib.sha256(json.dumps([*self.config, self._scale, self._shift, str(self.dtype)]).encode())
+        for name, value in sorted(self._network.state_dict().items()):
+            if not name.startswith("decoder"):
+                digest.update(name.encode())
+                digest.update(value.cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()
+
+    @torch.no_grad()
+    def encode(self, images: Float[Tensor, "views 3 height width"]) -> Float[Tensor, "views channels rows columns"]:
+        """Returns the scaled latents of images in [0, 1]: the posterior's mode, so always the same.
+
+        Raises:
+            ValueError: If a side is not a multiple of `factor`.
+        """
+        height, width = images.shape[-2:]
+        if height % self.factor or width % self.factor:
+            raise ValueError(
+                f"Cannot encode images of {width}x{height} pixels: both sides must be multiples of {self.factor}."
+            )
+        chunks = images.split(max(1, PIXELS_PER_CHUNK // (height * width)))
+        latents = torch.cat([self._encode(chunk.to(self.device, self.dtype)) for chunk in chunks])
+        return ((latents - self._shift) * self._scale).to(images)
+
+    def decode(self, latents: Float[Tensor, "views channels rows columns"]) -> Float[Tensor, "views 3 height width"]:
+        """Returns the images in [0, 1] of scaled latents. Gradients flow to latents that ask for them."""
+        rows, columns = latents.shape[-2:]
+        chunks = latents.split(max(1, PIXELS_PER_CHUNK // (rows * columns * self.factor**2)))
+        images = torch.cat([self._decode(chunk.to(self.device, self.dtype)) for chunk in chunks])
+        return ((images + 1) / 2).clamp(0, 1).to(latents)
+
+    def _encode(self, images: Tensor) -> Tensor:
+        encoded: Any = self._network.encode(2 * images - 1)  # type: ignore[operator]
+        if "latent_dist" in encoded:
+            return encoded.latent_dist.mode()
+        return encoded.latents if "latents" in encoded else encoded.latent
+
+    def _decode(self, latents: Tensor) -> Tensor:
+        return self._network.decode(latents / self._scale + self._shift).sample  # type: ignore[operator]
+
+
+def read_autoencoder_config(model: str) -> AutoencoderConfig:
+    """Reads an autoencoder's sizes from its config file, without its weights and without diffusers.
+
+    Args:
+        model: A hub id, a local folder, or "miniature": an autoencoder, or a pipeline with a `vae/`
+            subfolder.
+
+    Raises:
+        ValueError: If there is no such model, or no autoencoder in it.
+    """
+    for subfolder in ("vae", ""):
+        found = read_model_file(model, f"{subfolder}/config.json".lstrip("/"))
+        if found is not None and "latent_channels" in found:
+            return _autoencoder_config(found, subfolder)
+    raise ValueError(
+        f"There is no autoencoder in '{model}': expected a diffusers pipeline with a vae/ subfolder, or a "
+        f"folder whose "
+        f"config.json is an autoencoder's."
+    )
+
+
+def load_autoencoder(model: str, device: torch.device | str, half_precision: bool = False) -> Autoencoder:
+    """Loads the autoencoder of a model and nothing else of it.
+
+    Args:
+        model: A hub id, a local folder, or "miniature": an autoencoder, or a pipeline with a `vae/`
+            subfolder.
+        device: Where it computes.
+        half_precision: Compute in float16; in bfloat16 on a CPU, or where the autoencoder's config says that
+            float16 overflows.
+
+    Raises:
+        ValueError: If there is no such model, no autoencoder in it, or its weights are missing.
+    """
+    config = read_autoencoder_config(model)
+    import diffusers
+
+    dtype = torch.float32
+    if half_precision:
+        dtype = torch.bfloat16 if config.overflows_in_half or torch.device(device).type == "cpu" else torch.float16
+    network_class: Any = getattr(diffusers, config.class_name, None)
+    if network_class is None:
+        raise ValueError(
+            f"The autoencoder of '{model}' is a {config.class_name}, which diffusers "
+            f"{diffusers.__version__} does not "
+            f"have: upgrade diffusers or pass another autoencoder."
+        )
+    try:
+        network = network_class.from_pretrained(
+            resolve_model(model), subfolder=config.subfolder or None, torch_dtype=dtype
+        )
+    except OSError as error:
+        raise ValueError(
+            f"The weights of the autoencoder of '{model}' could not be read ({str(error).splitlines()[0]}): "
+            f"download the model again or pass another local folder."
+        ) from error
+    return Autoencoder(network.to(device), config)
+
+
+def working_size(height: int, width: int, image_size: int | None, factor: int) -> tuple[int, int]:
+    """Returns the (height, width) of a photograph at work: its long side `image_size`, both multiples of `factor`.
+
+    Raises:
+        ValueError: If the long side would be no cell long.
+    """
+    long_side = max(height, width) if image_size is None else image_size
+    if long_side < factor:
+        raise ValueError(f"Cannot encode images of {long_side} pixels: a latent cell has {factor}; choose image_size.")
+    scale = long_side / max(height, width) / factor
+    return factor * max(1, round(height * scale)), factor * max(1, round(width * scale))
+
+
+def resize(images: Float[Tensor, "views channels height width"], size: tuple[int, int]) -> Tensor:
+    """Returns images of another (height, width), without aliasing."""
+    if tuple(images.shape[-2:]) == size:
+        return images
+    return functional.interpolate(images, size, mode="bilinear", antialias=True)
+
+
+def _autoencoder_config(found: dict[str, Any], subfolder: str) -> AutoencoderConfig:
+    blocks = found.get("block_out_channels") or found["encoder_block_out_channels"]
+    return AutoencoderConfig(
+        class_name=found.get("_class_name", "AutoencoderKL"),
+        subfolder=subfolder,
+        channels=found["latent_channels"],
+        factor=2 ** (len(blocks) - 1),
+        overflows_in_half=found.get("force_upcast", False),
+    )

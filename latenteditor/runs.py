@@ -1,0 +1,140 @@
+"""The ns-* commands that reconstruct, edit and render a built-in world, run stage by stage.
+
+A world has a folder of its own::
+
+    world/                  its photographs and truth, see ``dataset.py``
+    runs/world/METHOD/NAME  runs of ns-train
+    prompt.txt              the instruction it was begun with
+    seconds.json            the stages that are done, and how long each took
+"""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run of ns-train on the world of a folder."""
+
+    folder: Path
+    """The world's folder, absolute: the host keeps paths as given, and reads them from anywhere."""
+    method: str
+    """The registered method that trains."""
+    name: str = "run"
+    """Tells runs of one method apart."""
+
+    @property
+    def path(self) -> Path:
+        """Where ns-train writes it."""
+        return self.folder / "runs/world" / self.method / self.name
+
+    @property
+    def config(self) -> Path:
+        """What other commands load it by."""
+        return self.path / "config.yml"
+
+    @property
+    def checkpoints(self) -> Path:
+        """What a further run goes on from."""
+        return self.path / "nerfstudio_models"
+
+
+def render_command(run: Run, what: str, *flags: object) -> list[str]:
+    """Renders a run: "dataset", "interpolate" or another subcommand of ns-render."""
+    return command_line("ns-render", what, "--load-config", run.config, *flags)
+
+
+def run_command(command: list[str], log: Path) -> None:
+    """Runs a command of this environment, its output kept in a log.
+
+    Raises:
+        ValueError: It failed; the error shows the end of the log.
+    """
+    _run(_installed(command), log, " ".join(command[:2]))
+
+
+def run_measured(command: list[str], log: Path) -> int:
+    """Runs a command as `run_command` does, and returns the most main memory it held, in bytes.
+
+    Raises:
+        ValueError: It failed; the error shows the end of the log.
+    """
+    file = log.with_suffix(".peak")
+    words = [sys.executable, "-m", "latenteditor.peak_memory", str(file), *_installed(command)]
+    _run(words, log, " ".join(command[:2]))
+    peak = int(file.read_text())
+    file.unlink()
+    return peak
+
+
+def run_stages(
+    stages: Mapping[str, Callable[[], object]], log: Path, last: str, say: Callable[[str], object]
+) -> dict[str, float]:
+    """Runs the stages that an interrupted run did not finish.
+
+    Args:
+        stages: What is to be done, by name and in its order.
+        log: JSON of the seconds that each finished stage took.
+        last: The stage after which to stop.
+        say: Is told of each stage as it ends.
+
+    Returns:
+        The seconds of each stage up to the last that are done, now or before.
+
+    Raises:
+        ValueError: There is no stage of the name `last`.
+    """
+    if last not in stages:
+        raise ValueError(f"There is no stage {last!r} to stop after: one of {', '.join(stages)} fits.")
+    seconds = json.loads(log.read_text()) if log.exists() else {}
+    for name, stage in stages.items():
+        if name not in seconds:
+            started = time.perf_counter()
+            stage()
+            seconds[name] = round(time.perf_counter() - started, 1)
+            log.write_text(json.dumps(seconds, indent=2) + "\n")
+            say(f"{name}: {seconds[name]} s")
+        if name == last:
+            break
+    return seconds
+
+
+def require_prompt(folder: Path, prompt: str) -> None:
+    """Refuses to go on with a world's folder that was begun with another prompt, and notes the prompt of a new one.
+
+    Raises:
+        ValueError: The folder holds stages of another prompt.
+    """
+    file = folder / "prompt.txt"
+    if file.exists() and file.read_text() != prompt:
+        raise ValueError(f"{folder} was begun with {file.read_text()!r}, not {prompt!r}: choose another --output.")
+    file.write_text(prompt)
+
+
+def _installed(command: list[str]) -> list[str]:
+    """A command of this environment."""
+    executable = Path(sys.executable).with_name(command[0])
+    if not executable.exists():
+        raise ValueError(f"There is no {executable}: install nerfstudio into this environment.")
+    return [str(executable), *command[1:]]
+
+
+def _run(words: list[str], log: Path, title: str) -> None:
+    """Runs words as they are."""
+    environment = {"TORCHDYNAMO_DISABLE": "1", **os.environ}  # Nothing here compiles; 3 s of imports are saved.
+    with log.open("w") as output:
+        result = subprocess.run(words, stdout=output, stderr=subprocess.STDOUT, env=environment, check=False)
+    if result.returncode:
+        last = "\n".join(log.read_text().splitlines()[-5:])
+        raise ValueError(f"{title} failed; the end of {log}:\n{last}")
+
+
+def command_line(*words: object) -> list[str]:
+    """Words as a process takes them."""
+    return [str(word) for word in words]
