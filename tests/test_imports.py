@@ -40,7 +40,10 @@ NEVER = {
 }
 """What else a folder must not import, in a function or out of one."""
 
-ONLY_IN_FUNCTIONS = {"networks": ("diffusers", "transformers"), "commands": ("torch", *HEAVY)}
+ONLY_IN_FUNCTIONS = {
+    "networks": ("diffusers", "transformers"),
+    "cli": ("torch", "tyro", "latenteditor.commands", *HEAVY),
+}
 """What a folder may import when it is needed and not before."""
 
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")

@@ -1,0 +1,87 @@
+"""The console command `latenteditor`: one line for each file of ``commands/``.
+
+A file of ``commands/`` has a dataclass `Args`, whose fields are its options, and `main`, which takes them; one whose
+defaults depend on other options has `parse` too. Nothing of it is imported before it is asked for.
+"""
+
+import importlib
+import sys
+from collections.abc import Sequence
+from difflib import get_close_matches
+from typing import Any
+
+from latenteditor import __version__
+
+COMMANDS = {
+    "preview": "What a prompt does to one photograph or view, before a scene is edited by it.",
+    "evaluate": "What an edit came to: the edited scene against the unedited one.",
+    "edit-scene": "A recipe of configs/ from photographs to figures.",
+    "demo": "A built-in world from photographs to an edited scene, measured against the truth.",
+    "benchmark": "The methods against each other on built-in worlds, second by second.",
+    "masks": "The mask of each view against the mask that all views agree on, on built-in worlds.",
+    "prompts": "Prompts for several things, and edits in a row, on built-in worlds.",
+    "world": "Writes a built-in world as a dataset, and the truth of an instruction about it.",
+    "editor train": "Trains the built-in editor.",
+    "editor evaluate": "Measures an editor on single views whose truth is known.",
+    "editor sweep": "Compares settings of the delta mask on single views whose region is known.",
+}
+"""What each subcommand does, in a line; it lies in the file of ``commands/`` of its name."""
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Runs a subcommand; ends the process with status 1 for what a user can mend, and with 2 for a word unknown."""
+    words = list(sys.argv[1:] if words is None else words)
+    if not words or words[0] in ("-h", "--help"):
+        print(overview())
+        return
+    if words[0] == "--version":
+        print(f"latenteditor {__version__}")
+        return
+    name = next((name for name in COMMANDS if words[: len(name.split())] == name.split()), None)
+    if name is None:
+        sys.exit(_unknown(words))
+    try:
+        run(name, words[len(name.split()) :])
+    except ValueError as error:
+        sys.exit(f"Error: {error}")
+    except KeyboardInterrupt:
+        print("Interrupted: run the same command again to go on.", file=sys.stderr)
+        sys.exit(130)
+
+
+def run(name: str, words: Sequence[str]) -> None:
+    """Runs one subcommand by the words after its name."""
+    module: Any = importlib.import_module(f"latenteditor.commands.{name.replace(' ', '_').replace('-', '_')}")
+    if hasattr(module, "parse"):
+        args = module.parse(words)
+    else:
+        import tyro
+
+        args = tyro.cli(module.Args, args=words, description=module.__doc__, prog=f"latenteditor {name}")
+    module.main(args)
+
+
+def overview() -> str:
+    """The help of `latenteditor` itself."""
+    width = max(map(len, COMMANDS))
+    return "\n".join(
+        [
+            "usage: latenteditor COMMAND [OPTIONS]",
+            "",
+            "Edits captured 3D scenes by instructions, with nerfstudio. Reconstructing, editing, viewing and rendering are",
+            "nerfstudio's own commands: ns-train latenteditor, ns-viewer, ns-render. For what it has none for:",
+            "",
+            *(f"  {name.ljust(width)}  {text}" for name, text in COMMANDS.items()),
+            "",
+            "latenteditor COMMAND --help explains every option. latenteditor --version says which version this is.",
+        ]
+    )
+
+
+def _unknown(words: Sequence[str]) -> int:
+    """Says that there is no such subcommand, and returns the exit status."""
+    asked = " ".join(words[:2]) if words[0] == "editor" else words[0]
+    near = get_close_matches(asked, COMMANDS, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"one of {', '.join(COMMANDS)} fits."
+    print(f"Error: There is no command {asked!r}: {hint}", file=sys.stderr)
+    return 2
