@@ -68,8 +68,8 @@ def overview() -> str:
         [
             "usage: latenteditor COMMAND [OPTIONS]",
             "",
-            "Edits captured 3D scenes by instructions, with nerfstudio. Reconstructing, editing, viewing and rendering are",
-            "nerfstudio's own commands: ns-train latenteditor, ns-viewer, ns-render. For what it has none for:",
+            "Edits captured 3D scenes by prompts. Reconstructing, editing, viewing and rendering are nerfstudio's own",
+            "commands: ns-train latenteditor, ns-viewer, ns-render. This one is for what it has none for:",
             "",
             *(f"  {name.ljust(width)}  {text}" for name, text in COMMANDS.items()),
             "",
