@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from latenteditor.editing import prompts
+from latenteditor.language import prompts
 from latenteditor.language.prompts import (
     MAX_INSTRUCTIONS,
     CheckedSplitter,
