@@ -80,6 +80,12 @@ def parse(name: str, words: Sequence[str]) -> tuple[Any, Any]:
     return module, tyro.cli(module.Args, args=words, description=module.__doc__, prog=f"latenteditor {name}")
 
 
+def run_renamed(old: str, new: str) -> None:
+    """Runs the subcommand that a script has become, with the script's own words, and says its name."""
+    print(f"{old} is now `latenteditor {new}`; this name goes with the next release.", file=sys.stderr)
+    main([*new.split(), *sys.argv[1:]])
+
+
 def overview() -> str:
     """The help of `latenteditor` itself."""
     width = max(map(len, COMMANDS))

@@ -74,3 +74,19 @@ def test_an_interrupt_ends_with_the_shells_status_for_one(monkeypatch, capsys):
         cli.main(["world"])
     assert ended.value.code == 130
     assert "go on" in capsys.readouterr().err
+
+
+def test_a_script_that_became_a_subcommand_runs_it_and_says_its_name(monkeypatch, capsys):
+    ran: list[object] = []
+
+    class Module:
+        def main(self, args: object) -> None:
+            ran.append(args)
+
+    monkeypatch.setattr(cli, "parse", lambda name, words: (Module(), (name, list(words))))
+    monkeypatch.setattr(sys, "argv", ["scripts/train_editor.py", "--output", "somewhere"])
+    cli.run_renamed("scripts/train_editor.py", "editor train")
+    assert ran == [("editor train", ["--output", "somewhere"])]
+    assert capsys.readouterr().err == (
+        "scripts/train_editor.py is now `latenteditor editor train`; this name goes with the next release.\n"
+    )

@@ -206,7 +206,7 @@ def value_of(config, names):
         config = config[name] if isinstance(config, dict) else getattr(config, name)
     return config
 
-from scripts.evaluate_edit import Args as Measures
+from latenteditor.commands.evaluate import Args as Measures
 
 kinds = {"ns-train": AnnotatedBaseConfigUnion, "ns-render": Commands, "ns-eval": ComputePSNR}
 for command, asked in json.load(sys.stdin):

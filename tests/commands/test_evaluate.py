@@ -1,8 +1,7 @@
-"""scripts/evaluate_edit.py from folders of PNGs, and from two runs, to its figures."""
+"""`latenteditor evaluate` from folders of PNGs, and from two runs, to its figures."""
 
 import json
 import math
-import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -13,15 +12,12 @@ import numpy as np
 import pytest
 import torch
 
-SCRIPT = Path(__file__).parent.parent / "scripts" / "evaluate_edit.py"
+from latenteditor import cli
+from latenteditor.commands import evaluate as command
+
+SCRIPT = Path(__file__).parents[2] / "scripts" / "evaluate_edit.py"
 NAMES = ["00000", "00001", "00002"]
 HEIGHT, WIDTH = 36, 40
-
-
-@pytest.fixture(scope="module")
-def script() -> dict[str, Any]:
-    """What the script defines."""
-    return runpy.run_path(str(SCRIPT))
 
 
 def write(folder: Path, images: np.ndarray) -> Path:
@@ -47,12 +43,12 @@ def folders(tmp_path) -> dict[str, Path]:
 
 
 @pytest.fixture
-def evaluate(script, folders, tmp_path):
-    """Runs the script on the folders and reads its figures."""
+def evaluate(folders, tmp_path):
+    """Runs the command on the folders and reads its figures."""
 
     def run(**options: Any) -> dict[str, Any]:
         paths = {"original": folders["original"], "edited": folders["edited"], "output": tmp_path / "figures"}
-        script["main"](script["Args"](**({"clip": "none", "device": "cpu"} | paths | options)))
+        command.main(command.Args(**({"clip": "none", "device": "cpu"} | paths | options)))
         return json.loads((tmp_path / "figures" / "figures.json").read_text())
 
     return run
@@ -183,7 +179,11 @@ def test_mistakes_are_answered_with_one_line(evaluate, folders, tmp_path):
         ({"region_dir": small}, "has 8x6 pixels and its frame 40x36"),
         ({"region_dir": small, "polygon": polygon}, "given twice"),
         ({"polygon": polygon}, "has 2 corners: 3 are needed"),
-        ({"polygon": missing}, "cannot be read .*: expected JSON"),
+        ({"polygon": missing}, "There is no file .*missing of polygons: correct or drop --polygon"),
+        ({"polygon": small / "00000.png"}, "cannot be read .*: expected JSON"),
+        ({"region_dir": missing}, "There is no folder .*missing: --region-dir is one with an image for each frame"),
+        ({"training_mask_dir": missing}, "There is no folder .*missing: --training-mask-dir is one with"),
+        ({"truth_dir": missing}, "There is no folder .*missing: --truth-dir is one with an image for each frame"),
         ({"source_caption": "a bear"}, "Only one caption is given"),
         ({"source_caption": "a bear", "target_caption": "a bear"}, "Both captions are 'a bear'"),
         ({"camera_path": polygon}, "of folders, pass --consecutive"),
@@ -194,15 +194,29 @@ def test_mistakes_are_answered_with_one_line(evaluate, folders, tmp_path):
         with pytest.raises(ValueError, match=answer) as raised:
             evaluate(**options)
         assert "\n" not in str(raised.value)
+    run = polygon
+    with pytest.raises(ValueError, match=r"There is no camera path .*missing: export one from the viewer"):
+        evaluate(original=run, edited=run, camera_path=missing)
 
 
-def test_the_command_line_says_what_is_wrong_and_nothing_else(folders, tmp_path):
-    command = [sys.executable, str(SCRIPT), "--original", str(tmp_path / "missing"), "--edited"]
-    command += [str(folders["edited"]), "--output", str(tmp_path / "figures")]
-    finished = subprocess.run(command, capture_output=True, text=True, check=False, cwd=SCRIPT.parent.parent)
+def test_the_command_line_is_read_and_answered(folders, tmp_path, capsys):
+    words = ["evaluate", "--original", str(folders["original"]), "--edited", str(folders["edited"])]
+    words += ["--output", str(tmp_path / "figures"), "--region-dir", str(folders["region"]), "--clip", "none"]
+    cli.main([*words, "--device", "cpu"])
+    shown = capsys.readouterr().out.splitlines()
+    assert f"3 frames; region: masks of {folders['region']}" in shown
+    assert shown[-2:] == [f"Figures: {tmp_path}/figures/figures.json", f"Picture: {tmp_path}/figures/frames.png"]
+    assert mean(json.loads((tmp_path / "figures/figures.json").read_text()), "region_coverage") == pytest.approx(0.5)
+
+
+def test_the_old_name_says_the_new_one_and_what_is_wrong_and_nothing_else(folders, tmp_path):
+    words = [sys.executable, str(SCRIPT), "--original", str(tmp_path / "missing"), "--edited"]
+    words += [str(folders["edited"]), "--output", str(tmp_path / "figures")]
+    finished = subprocess.run(words, capture_output=True, text=True, check=False, cwd=SCRIPT.parents[1])
     assert finished.returncode == 1
-    assert finished.stderr.startswith("Error: There is no")
-    assert "Traceback" not in finished.stderr
+    new_name, error = finished.stderr.splitlines()
+    assert new_name.startswith("scripts/evaluate_edit.py is now `latenteditor evaluate`;")
+    assert error.startswith("Error: There is no")
 
 
 def test_two_runs_are_rendered_and_re_projected(evaluate, edited_run, reconstructed_run, tmp_path, monkeypatch):
