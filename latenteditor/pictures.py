@@ -82,10 +82,12 @@ def grid(rows: Sequence[Sequence[Tensor]]) -> UInt8[np.ndarray, "height width 3"
 
 
 def highlight(
-    images: Float[Tensor, "views 3 height width"], masks: Bool[Tensor, "views 1 height width"]
+    images: Float[Tensor, "views 3 height width"],
+    masks: Bool[Tensor, "views 1 height width"],
+    brightness: float = OUTSIDE_BRIGHTNESS,
 ) -> Float[Tensor, "views 3 height width"]:
     """Images that are dark outside a mask."""
-    return images * (OUTSIDE_BRIGHTNESS + (1 - OUTSIDE_BRIGHTNESS) * masks)
+    return images * (brightness + (1 - brightness) * masks)
 
 
 def outlined(image: Float[Tensor, "3 height width"], mask: Bool[Tensor, "height width"]) -> Tensor:
@@ -135,11 +137,11 @@ def _heading(lines: Sequence[str], font: Any, width: int) -> list[tuple[str, Any
     return [
         (piece, line_font, colour)
         for line, line_font, colour in zip(lines, fonts, colours, strict=True)
-        for piece in _wrap(line, line_font, width)
+        for piece in wrap(line, line_font, width)
     ]
 
 
-def _wrap(line: str, font: Any, width: int) -> list[str]:
+def wrap(line: str, font: Any, width: int) -> list[str]:
     """A line broken between words so that each piece is at most so many pixels wide."""
     pieces: list[str] = []
     for word in line.split():

@@ -20,7 +20,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Run:
-    """A run of ns-train on the world of a folder."""
+    """A run of ns-train, on the world of a folder or on another scene: where it lies, and how far it has come."""
 
     folder: Path
     """The world's folder, absolute: the host keeps paths as given, and reads them from anywhere."""
@@ -28,11 +28,20 @@ class Run:
     """The registered method that trains."""
     name: str = "run"
     """Tells runs of one method apart."""
+    experiment: str = "world"
+    """The scene, as --experiment-name says."""
+    outputs: str = "runs"
+    """What in the folder --output-dir names; "." for the folder itself."""
+
+    @property
+    def output_dir(self) -> Path:
+        """Where all runs lie."""
+        return self.folder / self.outputs
 
     @property
     def path(self) -> Path:
         """Where ns-train writes it."""
-        return self.folder / "runs/world" / self.method / self.name
+        return self.output_dir / self.experiment / self.method / self.name
 
     @property
     def config(self) -> Path:
@@ -43,6 +52,30 @@ class Run:
     def checkpoints(self) -> Path:
         """What a further run goes on from."""
         return self.path / "nerfstudio_models"
+
+    @property
+    def newest_step(self) -> int | None:
+        """The step of its newest checkpoint; None where there is none."""
+        return max((int(path.stem.split("-")[1]) for path in self.checkpoints.glob("step-*.ckpt")), default=None)
+
+    def is_finished(self, last_step: int) -> bool:
+        """Whether it has come to a step, and can be loaded."""
+        return self.newest_step is not None and self.newest_step >= last_step and self.config.is_file()
+
+
+def words_to_finish(run: Run, first_step: int, last_step: int, base: Run | None = None) -> list[str]:
+    """Words that let ns-train train what remains of a run.
+
+    Args:
+        run: It goes on from its newest checkpoint.
+        first_step: Of the whole run.
+        last_step: Of the whole run.
+        base: The run whose newest checkpoint it begins from; None begins from nothing.
+    """
+    newest = run.newest_step
+    source, reached = (base, first_step - 1) if newest is None else (run, newest)
+    load = [] if source is None else ["--load-dir", str(source.checkpoints)]
+    return ["--max-num-iterations", str(last_step - reached), *load]
 
 
 def render_command(run: Run, what: str, *flags: object) -> list[str]:
@@ -56,7 +89,7 @@ def run_command(command: list[str], log: Path) -> None:
     Raises:
         ValueError: It failed; the error shows the end of the log.
     """
-    _run(_installed(command), log, " ".join(command[:2]))
+    _run(installed(command), log, " ".join(command[:2]))
 
 
 def run_measured(command: list[str], log: Path) -> int:
@@ -66,7 +99,7 @@ def run_measured(command: list[str], log: Path) -> int:
         ValueError: It failed; the error shows the end of the log.
     """
     file = log.with_suffix(".peak")
-    words = [sys.executable, "-m", "latenteditor.peak_memory", str(file), *_installed(command)]
+    words = [sys.executable, "-m", "latenteditor.peak_memory", str(file), *installed(command)]
     _run(words, log, " ".join(command[:2]))
     peak = int(file.read_text())
     file.unlink()
@@ -117,11 +150,15 @@ def require_prompt(folder: Path, prompt: str) -> None:
     file.write_text(prompt)
 
 
-def _installed(command: list[str]) -> list[str]:
-    """A command of this environment."""
+def installed(command: list[str]) -> list[str]:
+    """A command of this environment, by its path.
+
+    Raises:
+        ValueError: It is not installed.
+    """
     executable = Path(sys.executable).with_name(command[0])
     if not executable.exists():
-        raise ValueError(f"There is no {executable}: install nerfstudio into this environment.")
+        raise ValueError(f"There is no {executable}: install nerfstudio and latenteditor into this environment.")
     return [str(executable), *command[1:]]
 
 

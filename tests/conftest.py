@@ -1,4 +1,5 @@
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -142,3 +143,9 @@ def reconstructed_run(tmp_path_factory, tiny_world_folder, tiny_instruct_pix2pix
 
     output = tmp_path_factory.mktemp("reconstructed")
     return runs.train(runs.reconstruction(tiny_world_folder, tiny_instruct_pix2pix_folder, output, steps=3))
+
+
+@pytest.fixture
+def warnings(caplog) -> Callable[[], list[str]]:
+    """What was warned of so far."""
+    return lambda: [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]

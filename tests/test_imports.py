@@ -13,12 +13,12 @@ PACKAGE = Path(__file__).parent.parent / "latenteditor"
 HEAVY = ("diffusers", "transformers", "nerfstudio")
 
 LAYERS = (
-    ("figures", "pictures", "options", "peak_memory"),
+    ("figures", "pictures", "options", "peak_memory", "runs"),
     ("language", "editing"),
     ("networks",),
     ("nerf",),
     ("methods",),
-    ("evaluation", "handoff", "runs", "recipes"),
+    ("evaluation", "handoff", "recipes"),
     ("worlds",),
     ("miniature",),
     ("benchmark",),

@@ -47,6 +47,8 @@ def test_an_option_that_does_not_exist_is_refused_with_those_that_do(name):
 def test_words_are_those_of_a_command_line():
     options = [Option(("inner", "some_levels"), (1, 2)), Option(("on",), False), Option(("none",), None)]
     assert words_of(options) == ["--inner.some-levels", "1", "2", "--on", "False", "--none", "None"]
+    assert Option(("a_b", "c_d"), [1, 2]).words == ["--a-b.c-d", "1", "2"]
+    assert Option(("pipeline", "edit", "min_noise"), 0.5).words == ["--pipeline.edit.min-noise", "0.5"]
 
 
 def test_files_hold_options_in_groups():

@@ -9,7 +9,15 @@ from pathlib import Path
 import pytest
 
 from latenteditor.benchmark.world_runs import WorldConfig, decay_flags, edit_flags, train_command
-from latenteditor.runs import Run, render_command, require_prompt, run_command, run_measured, run_stages
+from latenteditor.runs import (
+    Run,
+    render_command,
+    require_prompt,
+    run_command,
+    run_measured,
+    run_stages,
+    words_to_finish,
+)
 
 FOLDER = Path("/worlds/7")
 DEVICE = "cpu"
@@ -25,6 +33,31 @@ def test_runs_of_one_method_lie_in_folders_of_their_own():
     assert one.path != other.path
     for run in (one, other):
         assert run.config.parent == run.checkpoints.parent == run.path
+
+
+@pytest.fixture
+def begun(tmp_path) -> Run:
+    """A run with checkpoints of the steps 9 and 19."""
+    run = Run(tmp_path, "latenteditor", "edit", "bear", outputs=".")
+    run.checkpoints.mkdir(parents=True)
+    for step in (19, 9):
+        (run.checkpoints / f"step-{step:09d}.ckpt").touch()
+    return run
+
+
+def test_a_run_is_found_with_its_newest_checkpoint_and_is_finished_when_it_can_be_loaded(begun, tmp_path):
+    assert begun.path == tmp_path / "bear/latenteditor/edit"
+    assert begun.newest_step == 19 and Run(tmp_path, "latenteditor", "other").newest_step is None
+    assert not begun.is_finished(19)
+    begun.config.touch()
+    assert begun.is_finished(19) and not begun.is_finished(20)
+
+
+def test_a_run_goes_on_from_its_newest_checkpoint_else_from_its_base(begun, tmp_path):
+    new = Run(tmp_path, "latenteditor", "new")
+    assert words_to_finish(new, 0, 29) == ["--max-num-iterations", "30"]
+    assert words_to_finish(new, 20, 29, begun) == ["--max-num-iterations", "10", "--load-dir", str(begun.checkpoints)]
+    assert words_to_finish(begun, 0, 29, new) == ["--max-num-iterations", "10", "--load-dir", str(begun.checkpoints)]
 
 
 def test_training_writes_where_its_run_is_looked_for():

@@ -1,6 +1,6 @@
 """One prompt into instructions for one thing each, every one of which gets its own scores, region and edit.
 
-The rules of `prompt_rules` split it, or a language model: its answer is checked, and the rules take over where it will
+The rules of ``rules.py`` split it, or a language model: its answer is checked, and the rules take over where it will
 not do.
 """
 

@@ -1,6 +1,8 @@
-"""The script that shows what a prompt does to one view, from end to end with the built-in editor."""
+"""`latenteditor preview`: what a prompt does to one view, from end to end with the built-in editor."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +12,20 @@ import pytest
 import torch
 from PIL import Image
 
+from latenteditor import cli
+from latenteditor.commands import preview as command
 from latenteditor.editing.editor import EditConfig
 from latenteditor.editing.metrics import mask_iou, psnr
 from latenteditor.editing.preview import preview
+from latenteditor.evaluation import photograph_preview, preview_picture
+from latenteditor.evaluation.photograph_preview import find_guidances, find_thresholds, percent
+from latenteditor.evaluation.preview_picture import NARROWEST_PANE
 from latenteditor.miniature.settings import EDIT
 from latenteditor.networks.autoencoder import load_autoencoder
 from latenteditor.networks.instruct_pix2pix import load_instruct_pix2pix
+from latenteditor.pictures import draw_sheet
 from latenteditor.worlds.dataset import write_dataset, write_truth
 from latenteditor.worlds.world import random_world
-from scripts import preview_edit
 
 SEED, SIZE, VIEW = 3_000_012, 128, 1
 PROMPT, IDLE_PROMPT = "make the purple cube pink", "make the cyan torus pink"
@@ -34,8 +41,8 @@ def dataset(tmp_path_factory) -> Path:
 
 
 def run(output: Path, *words: str | Path) -> dict[str, Any]:
-    """What the script writes as JSON."""
-    preview_edit.main(preview_edit.parse([*map(str, ("--output", output, *words))]))
+    """What the command writes as JSON."""
+    cli.main(["preview", *map(str, ("--output", output, *words))])
     return json.loads(output.with_suffix(".json").read_text())
 
 
@@ -46,8 +53,8 @@ def test_a_view_is_shown_under_every_setting(dataset, tmp_path, capsys):
         *("--text-guidance", "1.0", "1.5", "--image-guidance", "1.0", "1.2", "--thresholds", "None", "0.5", "0.2"),
     )
     picture = Image.open(tmp_path / "new" / "panda.png")
-    assert picture.width > 5 * preview_edit.NARROWEST_PANE
-    assert picture.height > 4 * preview_edit.NARROWEST_PANE
+    assert picture.width > 5 * NARROWEST_PANE
+    assert picture.height > 4 * NARROWEST_PANE
     assert figures["photograph"] == str(dataset / "images" / "00001.png")
     assert figures["pixels"] == {"height": SIZE, "width": SIZE}
     assert figures["score"]["peak"] > figures["score"]["gate"] == EDIT.delta_mask.gate
@@ -64,7 +71,7 @@ def test_a_view_is_shown_under_every_setting(dataset, tmp_path, capsys):
     last = capsys.readouterr().out.splitlines()[-1]
     assert last == figures["found"]
     assert last.startswith("Score peak ") and " reaches the gate 0.4; of this view the mask covers " in last
-    assert f"{preview_edit.percent(torch.tensor(narrow))} at threshold 0.5." in last
+    assert f"{percent(torch.tensor(narrow))} at threshold 0.5." in last
 
 
 @pytest.mark.parametrize("blending", ["final", "per-step"])
@@ -99,8 +106,9 @@ def test_the_built_in_editor_paints_the_cube_and_leaves_the_rest(dataset, blendi
 
 def test_a_prompt_about_what_is_not_there_leaves_every_pane_as_it_was(dataset, tmp_path, capsys, monkeypatch):
     drawn: list[Any] = []
-    draw = preview_edit.draw
-    monkeypatch.setattr(preview_edit, "draw", lambda rows, lines: drawn.append(rows) or draw(rows, lines))
+    monkeypatch.setattr(
+        preview_picture, "draw_sheet", lambda rows, lines: drawn.append(rows) or draw_sheet(rows, lines)
+    )
     figures = run(
         tmp_path / "idle.png",
         *("--data", dataset, "--view", "00001.png", "--edit.prompt", IDLE_PROMPT, *MINIATURE),
@@ -139,40 +147,27 @@ def test_a_photograph_of_any_shape_will_do(tmp_path):
     assert figures["settings"]["view"] is None
 
 
-def test_transparent_pixels_are_black(tmp_path):
-    Image.new("RGBA", (4, 3), (255, 51, 0, 0)).save(tmp_path / "clear.png")
-    Image.new("RGBA", (4, 3), (255, 51, 0, 255)).save(tmp_path / "opaque.png")
-    assert not preview_edit.read_photograph(tmp_path / "clear.png", upright=True).any()
-    opaque = preview_edit.read_photograph(tmp_path / "opaque.png", upright=True)
-    assert opaque.shape == (1, 3, 3, 4)
-    torch.testing.assert_close(opaque[0, :, 0, 0], torch.tensor([1.0, 0.2, 0.0]))
-
-
 def test_the_built_in_editor_comes_with_its_settings_and_what_is_typed_wins():
     words = ["--output", "a.png", "--edit.prompt", "make it red"]
-    assert preview_edit.parse(words).edit == EditConfig(prompt="make it red")
-    fitting = preview_edit.parse([*words, "--edit.model", "miniature"]).edit
+    assert command.parse(words).edit == EditConfig(prompt="make it red")
+    fitting = command.parse([*words, "--edit.model", "miniature"]).edit
     assert fitting == EditConfig(**{**vars(EDIT), "prompt": "make it red"})
     typed = ["--edit.model", "miniature", "--edit.delta-mask.threshold", "0.5", "--edit.guidance.text", "7.5"]
-    edit = preview_edit.parse([*words, *typed]).edit
+    edit = command.parse([*words, *typed]).edit
     assert (edit.delta_mask.threshold, edit.guidance.text) == (0.5, 7.5)
     assert (edit.delta_mask.gate, edit.denoising_steps) == (EDIT.delta_mask.gate, EDIT.denoising_steps)
 
 
 def test_what_is_not_asked_for_lies_around_the_edits_own_settings():
-    args = preview_edit.parse(["--output", "a.png"])
-    assert preview_edit.find_thresholds(args) == (0.3, 0.5, 0.7, None)
-    assert [(each.text, each.image) for each in preview_edit.find_guidances(args)] == [(5, 1.5), (7.5, 1.5), (10, 1.5)]
-    low = preview_edit.parse(["--output", "a.png", "--edit.delta-mask.threshold", "0.1"])
-    assert preview_edit.find_thresholds(low) == (0.0, 0.1, 0.3, None)
-
-
-def test_words_are_wrapped_to_the_width_and_none_is_lost():
-    font, line = preview_edit.label_font((320, 320)), "make the bear a panda " * 12
-    pieces = preview_edit.wrap(line, font, 400)
-    assert " ".join(pieces) == line.strip()
-    assert all(font.getlength(piece) <= 400 for piece in pieces)
-    assert len(pieces) > 2
+    edit = command.parse(["--output", "a.png"]).edit
+    assert find_thresholds(edit, ()) == (0.3, 0.5, 0.7, None)
+    assert [(each.text, each.image) for each in find_guidances(edit.guidance, (), ())] == [
+        (5, 1.5),
+        (7.5, 1.5),
+        (10, 1.5),
+    ]
+    low = command.parse(["--output", "a.png", "--edit.delta-mask.threshold", "0.1"]).edit
+    assert find_thresholds(low, ()) == (0.0, 0.1, 0.3, None)
 
 
 MISTAKES = {
@@ -209,8 +204,8 @@ def test_a_mistake_is_answered_with_one_clear_line_before_a_network_is_loaded(da
     def loaded(*_, **__):
         raise AssertionError("a network was loaded")
 
-    monkeypatch.setattr(preview_edit, "load_autoencoder", loaded)
-    monkeypatch.setattr(preview_edit, "load_instruct_pix2pix", loaded)
+    monkeypatch.setattr(photograph_preview, "load_autoencoder", loaded)
+    monkeypatch.setattr(photograph_preview, "load_instruct_pix2pix", loaded)
     (tmp_path / "old.png").write_bytes(b"mine")
     (tmp_path / "older.json").write_bytes(b"mine")
     words, expected = MISTAKES[mistake]
@@ -219,14 +214,14 @@ def test_a_mistake_is_answered_with_one_clear_line_before_a_network_is_loaded(da
         file: file.read_bytes() for folder in (dataset, tmp_path) for file in folder.rglob("*.*") if file.is_file()
     }
     with pytest.raises(ValueError, match=expected) as answer:
-        preview_edit.main(preview_edit.parse([word.format(data=dataset, folder=tmp_path) for word in words]))
+        command.main(command.parse([word.format(data=dataset, folder=tmp_path) for word in words]))
     assert "\n" not in str(answer.value)
     assert {file: file.read_bytes() for file in before} == before
     assert not (tmp_path / "new.png").exists()
 
 
 def test_a_prompt_that_is_too_long_is_refused(dataset, tmp_path):
-    with pytest.raises(ValueError, match="prompt has .* tokens"):
+    with pytest.raises(SystemExit, match="^Error: .*prompt has .* tokens"):
         run(tmp_path / "long.png", "--data", dataset, "--edit.prompt", "word " * 200, *MINIATURE)
     assert list(tmp_path.iterdir()) == []
 
@@ -234,6 +229,18 @@ def test_a_prompt_that_is_too_long_is_refused(dataset, tmp_path):
 def test_an_existing_preview_is_replaced_when_that_is_asked_for(dataset, tmp_path):
     words = ("--data", dataset, "--edit.prompt", IDLE_PROMPT, *MINIATURE, "--thresholds", "0.3", "--text-guidance", "1")
     run(tmp_path / "a.png", *words)
-    with pytest.raises(ValueError, match=r"a\.png exists"):
+    with pytest.raises(SystemExit, match=r"^Error: .*a\.png exists"):
         run(tmp_path / "a.png", *words)
     assert run(tmp_path / "a.png", *words, "--view", "2", "--overwrite")["settings"]["view"] == 2
+
+
+def test_the_old_name_says_the_new_one_and_what_is_wrong(tmp_path):
+    script = Path(__file__).parents[2] / "scripts/preview_edit.py"
+    finished = subprocess.run(
+        [sys.executable, str(script), "--output", str(tmp_path / "a.png"), "--image", str(tmp_path / "no.jpg")],
+        capture_output=True, text=True, check=False, cwd=script.parents[1],
+    )  # fmt: skip
+    assert finished.returncode == 1
+    new_name, error = finished.stderr.splitlines()
+    assert new_name.startswith("scripts/preview_edit.py is now `latenteditor preview`;")
+    assert error.startswith("Error: There is nothing to edit by")
