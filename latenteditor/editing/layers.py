@@ -72,6 +72,11 @@ class LayerStack:
         return [layer for layer in self.layers if layer.request_number == self._last_request]
 
     @property
+    def top(self) -> list[Layer]:
+        """The highest layers: those of the last request of which any is still there."""
+        return [layer for layer in self.layers if layer.request_number == self.layers[-1].request_number]
+
+    @property
     def active(self) -> list[Layer]:
         """The layers that are switched on."""
         return [layer for layer in self.layers if layer.active]

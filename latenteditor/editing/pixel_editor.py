@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from latenteditor.editing.dataset_update import Resumable
 from latenteditor.editing.delta_mask import blend
-from latenteditor.editing.editor import Edit, Editor, Surveyor
+from latenteditor.editing.editor import Edit, Editor, LatentEditor, Surveyor
 
 
 @runtime_checkable
@@ -94,6 +94,12 @@ class PixelEditor:
         """The nearest length that latent cells fill."""
         factor = self.autoencoder.factor
         return factor * max(1, round(side / factor))
+
+
+def latent_editor_of(editor: Editor) -> LatentEditor:
+    """What edits latents: the editor itself, or the one that an editor of images reaches through its autoencoder."""
+    inner: Any = editor.editor if isinstance(editor, PixelEditor) else editor
+    return inner
 
 
 def _resize(images: Tensor, size: tuple[int, int]) -> Tensor:
