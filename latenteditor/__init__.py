@@ -2,7 +2,7 @@
 
 What happens in which order, and in which file:
 
-1. ``networks/autoencoder.py`` encodes each photograph once; ``nerf/datamanager.py`` caches the latents.
+1. ``networks/autoencoder.py`` encodes each photograph once; ``nerf/latent_cache.py`` keeps the latents.
 2. ``nerf/latent_nerfacto.py`` learns the scene, ``nerf/latent_model.py``, in latent space; ``nerf/adapter.py`` repairs
    what single rays cannot.
 3. ``language/prompts.py`` splits the prompt, by ``language/rules.py`` or a language model; each instruction is a

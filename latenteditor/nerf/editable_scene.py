@@ -7,7 +7,7 @@ from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.models.nerfacto import NerfactoModel
 from torch import Tensor
 
-from latenteditor.nerf.datamanager import EditableDataManager
+from latenteditor.nerf.editable_views import EditableDataManager
 
 SceneView = Float[Tensor, "channels rows columns"]
 """A view in what the scene is made of: latents, or an image in [0, 1]."""

@@ -24,13 +24,13 @@ from torch import Tensor, nn
 from latenteditor.editing.editor import EditConfig
 from latenteditor.editing.layers import LayerStack
 from latenteditor.editing.pixel_editor import PixelEditor
-from latenteditor.nerf.datamanager import without_alpha
 from latenteditor.nerf.edit_session import EditCosts, EditingConfig, EditorLoader
 from latenteditor.nerf.editable_scene import SceneView, TrainingScene
 from latenteditor.nerf.editing_pipeline import EditingPipeline, load_latent_editor
 from latenteditor.nerf.image_datamanager import ImageDataManager, ImageDataManagerConfig
-from latenteditor.nerf.latent_model import evaluation
+from latenteditor.nerf.latent_display import evaluation
 from latenteditor.nerf.latent_nerfacto import require_same_sizes
+from latenteditor.nerf.photographs import without_alpha
 from latenteditor.networks.autoencoder import load_autoencoder
 from latenteditor.networks.perceptual import SMALLEST_IMAGE, PerceptualDistance, load_perceptual_distance
 

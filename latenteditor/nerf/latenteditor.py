@@ -21,9 +21,10 @@ from torch import Tensor, nn
 from latenteditor.editing.delta_mask import DeltaMaskConfig, relevance_mask
 from latenteditor.editing.editor import LatentEditor
 from latenteditor.editing.layers import LayerStack
-from latenteditor.nerf.datamanager import LatentDataManager, Views
+from latenteditor.nerf.datamanager import LatentDataManager
 from latenteditor.nerf.edit_session import EditCosts, EditingConfig, EditorLoader
 from latenteditor.nerf.editable_scene import SceneView, TrainingScene
+from latenteditor.nerf.editable_views import EditableViews
 from latenteditor.nerf.editing_pipeline import EditingPipeline, load_latent_editor
 from latenteditor.nerf.latent_model import LatentNerfactoModel, LatentNerfactoModelConfig
 from latenteditor.nerf.latent_nerfacto import LatentNerfactoPipeline, LatentNerfactoPipelineConfig
@@ -138,19 +139,19 @@ class LatentEditorModel(LatentNerfactoModel):
         density, _ = scene.field.get_density(ray_samples)
         return scene.field.unit_positions(ray_samples), ray_samples.get_weights(density)
 
-    def _shown(self, rays: RayBundle, size: tuple[int, int]) -> dict[str, Tensor]:
+    def _maps_at(self, rays: RayBundle, size: tuple[int, int]) -> dict[str, Tensor]:
         """Returns the edited scene's maps; `original`, `relevance` and `mask_overlay` are made when asked for."""
-        maps = super()._shown(rays, size)
+        maps = super()._maps_at(rays, size)
         original = self.original
         if original is None:
             return maps
         active = [layer.number for layer in self.layers.active]
         maps = LazyMaps(maps)
-        maps["original"] = lambda: original._shown(rays, size)["rgb"]
+        maps["original"] = lambda: original._maps_at(rays, size)["rgb"]
         maps["relevance"] = lambda: _enlarge(self.render_relevance(rays, active), size, "bilinear")
         maps["mask_overlay"] = lambda: _tint(maps["rgb"], self.region(rays, active, size))
         if self.config.composite and self.relevance:
-            self._composite(maps, original._shown(rays, size), self.region(rays, active, size))
+            self._composite(maps, original._maps_at(rays, size), self.region(rays, active, size))
         elif renderers.BACKGROUND_COLOR_OVERRIDE is not None:
             maps.make_all()  # The background is known only now.
         return maps
@@ -253,7 +254,7 @@ class FieldAgreement:
         model, data = self._model, self._datamanager
         model.keep_original()
         layer = next(layer.number for layer in self._layers.top if layer.prompt == instruction)
-        wanted = Views(relevance, "relevance")
+        wanted = EditableViews(relevance, "relevance")
 
         def sample(num_rays: int) -> tuple[RayBundle, Tensor]:
             cells, rays = data.sample_rays(num_rays)
