@@ -23,7 +23,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from latenteditor.editing.delta_mask import CLAMPS, DeltaMaskConfig, peak, reaches_gate, require_usable
-from latenteditor.editing.editor import EditConfig, require_prompt
+from latenteditor.editing.editor import EditConfig, require_instruction
 from latenteditor.editing.guidance import Guidance
 from latenteditor.editing.preview import Preview, preview
 from latenteditor.figures import write_figures
@@ -92,7 +92,7 @@ def main(args: Args) -> None:
     """Edits the view, writes picture and figures, and says what was found."""
     file = find_photograph(args)
     require_free(args, file)
-    require_prompt(args.edit.prompt)
+    require_instruction(args.edit.prompt)
     thresholds, guidances = find_thresholds(args), find_guidances(args)
     photograph = read_photograph(file, upright=args.image is not None)
     model = args.autoencoder or args.edit.model

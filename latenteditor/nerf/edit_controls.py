@@ -158,7 +158,7 @@ class EditControls(nn.Module):
         """Shows the layers as they are now."""
         layers = self._session.layers.layers
         # The box is narrow: what matters comes first.
-        names = [f"{layer.number} {'on' if layer.active else 'off'}: {layer.prompt}" for layer in layers]
+        names = [f"{layer.number} {'on' if layer.active else 'off'}: {layer.instruction}" for layer in layers]
         if (names or [NO_LAYER]) == self._layer.options:
             return
         chosen = _number(self._layer.value)

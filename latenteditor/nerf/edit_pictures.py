@@ -22,7 +22,7 @@ from latenteditor.nerf.editable_scene import TrainingScene
 def edit_picture(scene: TrainingScene, view: EditedView) -> Float[Tensor, "height width 3"]:
     """A view of the training set: its photograph, the delta score, the mask, the edit."""
     original = scene.original(view.view)
-    before, after = scene.images(torch.stack([original, view.target.to(original)])).permute(0, 2, 3, 1)
+    before, after = scene.images(torch.stack([original, view.edited.to(original)])).permute(0, 2, 3, 1)
     score = view.mask.float() if view.score is None else normalise(view.score[None])[0]
     maps = [_as_pixels(values[None], (before.shape[0], before.shape[1])) for values in (score, view.mask)]
     panes = [before, colormaps.apply_float_colormap(maps[0]), maps[1].expand(-1, -1, 3), after]

@@ -214,7 +214,7 @@ class EditSession:
         if not prompt:
             update.current = []
             return
-        fresh = not update.current or update.current[0].request != prompt
+        fresh = not update.current or update.current[0].prompt != prompt
         if fresh:
             instructions = self.instructions(prompt)
             update.begin(instructions, prompt)
@@ -272,7 +272,7 @@ class EditSession:
         self.instructions(prompt)
         self.paused = False
         current = update.current
-        if current and current[0].request == prompt and any(layer.active for layer in current):
+        if current and current[0].prompt == prompt and any(layer.active for layer in current):
             return f"Editing goes on: {prompt}"
         self.prompt, self.begun, self.asked_to_start = prompt, False, True
         later = f"at step {self.first_edit_step}, when the scene is reconstructed"
@@ -381,7 +381,7 @@ class EditSession:
     def _drop_what_is_absent(self, update: IterativeDatasetUpdate, found: list[Layer], fresh: bool) -> None:
         """Names the instructions that no view answers to, and takes back those that were just begun."""
         for layer in [layer for layer in update.current if layer not in found]:
-            CONSOLE.log(f"Nothing in the {update.scene.num_views} views answers to '{layer.prompt}'.")
+            CONSOLE.log(f"Nothing in the {update.scene.num_views} views answers to '{layer.instruction}'.")
             if fresh and found:
                 update.remove(layer.number)
         if fresh and not found:

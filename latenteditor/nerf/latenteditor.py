@@ -253,7 +253,7 @@ class FieldAgreement:
         started = perf_counter()
         model, data = self._model, self._datamanager
         model.keep_original()
-        layer = next(layer.number for layer in self._layers.top if layer.prompt == instruction)
+        layer = next(layer.number for layer in self._layers.top if layer.instruction == instruction)
         wanted = EditableViews(relevance, "relevance")
 
         def sample(num_rays: int) -> tuple[RayBundle, Tensor]:

@@ -142,7 +142,7 @@ def test_another_prompt_starts_a_layer_on_top(pipeline):
     train(pipeline, range(4, 9))
     enter(pipeline, "prompt", "move it down")
     assert train(pipeline, range(9, 10)) == [1]
-    assert [layer.prompt for layer in pipeline.layers.layers] == ["move it up"], "only the button starts it"
+    assert [layer.instruction for layer in pipeline.layers.layers] == ["move it up"], "only the button starts it"
     assert "starts with the next step" in press(pipeline, "Start")
     train(pipeline, range(10, 12))
     assert pipeline.layers.listing() == "layer 1 'move it up' (on), layer 2 'move it down' (on)"
@@ -154,7 +154,7 @@ def test_a_button_acts_by_what_was_typed_though_its_callback_still_waits(pipelin
     elements(pipeline)["prompt"].value = "move it down"
     press(pipeline, "Start")
     train(pipeline, range(6, 7))
-    assert [layer.prompt for layer in pipeline.layers.layers] == ["move it up", "move it down"]
+    assert [layer.instruction for layer in pipeline.layers.layers] == ["move it up", "move it down"]
     elements(pipeline)["least noise"].value = 0.99
     assert "exceeds the most" in press(pipeline, "Pause editing")
     assert not pipeline.session.paused

@@ -133,12 +133,12 @@ def test_a_picture_of_an_edit_shows_photograph_score_mask_and_edit(make_edit):
     (view,) = pipeline.update.before_step(4)
     assert 0 < view.mask.sum() < view.mask.numel()
     original = pipeline.update.scene.original(view.view)
-    assert torch.equal(view.target.where(~view.mask, 0.0), original.where(~view.mask, 0.0))
+    assert torch.equal(view.edited.where(~view.mask, 0.0), original.where(~view.mask, 0.0))
     picture = edit_picture(pipeline.session.scene, view)
     assert picture.shape == (SIZE, 4 * SIZE, 3)
     assert torch.equal(picture[:, :SIZE], original.permute(1, 2, 0))
     assert torch.equal(picture[:, 2 * SIZE : 3 * SIZE, 0] > 0.5, view.mask[0])
-    assert torch.equal(picture[:, -SIZE:], view.target.permute(1, 2, 0))
+    assert torch.equal(picture[:, -SIZE:], view.edited.permute(1, 2, 0))
 
 
 def test_a_nerfacto_run_is_edited_from_its_next_step_on_and_looks_as_it_did(make_edit, tmp_path):

@@ -84,7 +84,7 @@ def test_a_picture_of_an_edit_shows_photograph_score_mask_and_edit(make_edit):
     assert picture.min() >= 0
     assert picture.max() <= 1
     original = pipeline.update.scene.original(view.view)
-    shown = pipeline.autoencoder.decode(torch.stack([original, view.target])).permute(0, 2, 3, 1)
+    shown = pipeline.autoencoder.decode(torch.stack([original, view.edited])).permute(0, 2, 3, 1)
     torch.testing.assert_close(picture[:, : runs.SIZE], shown[0])
     torch.testing.assert_close(picture[:, -runs.SIZE :], shown[1])
     mask = picture[4::8, 2 * runs.SIZE + 4 : 3 * runs.SIZE : 8, 0] > 0.5

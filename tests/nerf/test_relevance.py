@@ -199,10 +199,10 @@ def test_a_prompt_for_two_things_is_two_layers_each_with_its_own_mask(make_edit,
     trainer = runs.set_up(make_edit(12, **{"pipeline.edit.prompt": "move it up; move it down"}))
     pipeline = with_known_words(trainer).pipeline
     pipeline.session.begin()
-    assert [layer.prompt for layer in pipeline.update.current] == ["move it up", "move it down"]
-    assert {layer.request for layer in pipeline.update.current} == {"move it up; move it down"}
+    assert [layer.instruction for layer in pipeline.update.current] == ["move it up", "move it down"]
+    assert {layer.prompt for layer in pipeline.update.current} == {"move it up; move it down"}
     up, down = (
-        torch.stack(pipeline.session.editor.survey([], layer.prompt)).float() for layer in pipeline.update.current
+        torch.stack(pipeline.session.editor.survey([], layer.instruction)).float() for layer in pipeline.update.current
     )
     assert up[:, :, :2].mean() > down[:, :, :2].mean() + 0.3
     assert down[:, :, 2:].mean() > up[:, :, 2:].mean() + 0.3
@@ -212,7 +212,7 @@ def test_what_is_nowhere_in_the_views_is_said_and_left_out(make_edit):
     trainer = runs.set_up(make_edit(12, **{"pipeline.edit.prompt": "move it up; paint the dragon"}))
     pipeline = with_known_words(trainer).pipeline
     pipeline.session.begin()
-    assert [layer.prompt for layer in pipeline.layers.layers] == ["move it up"]
+    assert [layer.instruction for layer in pipeline.layers.layers] == ["move it up"]
 
 
 @pytest.mark.parametrize("mask", ["per-view", "field"])
