@@ -115,10 +115,11 @@ class LayerStack:
             original: The unedited view.
             below_prompt: Leaves out the layers of this prompt and later ones.
         """
+        composed = original
         for layer in self.layers:
             if below_prompt is None or layer.prompt_number < below_prompt:
-                original = layer.over(view, original)
-        return original
+                composed = layer.over(view, composed)
+        return composed
 
     def listing(self) -> str:
         """The layers in one line."""

@@ -36,8 +36,7 @@ def preview(
 ) -> Preview:
     """Edits a view once for each guidance, from the most noise allowed, and cuts each edit by every threshold.
 
-    With the blending "per-step" every threshold needs an edit of its own. A view whose masks are all empty costs
-    no edit.
+    With the blending "per-step" every threshold needs an edit of its own. Where all masks are empty, none is made.
 
     Args:
         denoiser: Predicts the noise.
@@ -62,8 +61,7 @@ def preview(
     count = _counter(len(guidances) * len(shares) * config.denoising_steps, on_step)
     for column, guidance in enumerate(guidances):
         for rows in shares:
-            reached = masks[rows].any(dim=0, keepdim=True)
-            guided = replace(config, guidance=guidance)
+            guided, reached = replace(config, guidance=guidance), masks[rows].any(dim=0, keepdim=True)
             edited = edit_from_noise(denoiser, rendered, base, guided, reached, count)
             edits[column, rows] = blend(masks[rows], edited.expand_as(edits[column, rows]), edits[column, rows])
     return Preview(score, masks, edits)

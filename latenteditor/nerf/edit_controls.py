@@ -135,7 +135,7 @@ class EditControls(nn.Module):
         boxes: list[ViewerElement[Any]] = [
             self._box(ViewerText, "prompt", edit, "prompt", "What to change, as in: turn the bear into a panda"),
             self._box(ViewerNumber, "text guidance", guidance, "text", "How strongly the edit follows the prompt"),
-            self._box(ViewerNumber, "image guidance", guidance, "image", "How strongly it keeps to the unedited view"),
+            self._box(ViewerNumber, "image guidance", guidance, "image", "How strongly it keeps to the view before it"),
             self._box(
                 ViewerDropdown, "mask", edit, "mask", "Each view's own, or what all agree on in 3D", options=list(masks)
             ),

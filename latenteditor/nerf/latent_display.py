@@ -22,7 +22,6 @@ from nerfstudio.models.nerfacto import NerfactoModel
 from nerfstudio.utils import colormaps
 from torch import Tensor, nn
 
-from latenteditor.editing.metrics import psnr
 from latenteditor.nerf.adapter import RefinementAdapter
 from latenteditor.nerf.latent_cache import ViewStatistics
 from latenteditor.nerf.latent_field import LatentRenderer
@@ -168,7 +167,7 @@ class LatentDisplay(NerfactoModel):
         photograph = resize(_channels_first(without_alpha(batch["image"]).to(rendered)), size)
         image = _channels_first(rendered)
         metrics = {
-            "psnr": float(psnr(image, photograph)),
+            "psnr": float(decibels((image - photograph) ** 2, 1.0)),
             "ssim": float(structural_similarity_index_measure(image, photograph, data_range=1.0)),  # type: ignore[arg-type]
         }
         images = {
@@ -198,8 +197,8 @@ class LatentDisplay(NerfactoModel):
         ceiling = self.autoencoder.decode(encoded)
         error = self._error(self.refine(latents[0]).permute(1, 2, 0), encoded[0].permute(1, 2, 0))
         metrics["latent_psnr"] = float(latent_psnr(error))
-        metrics["psnr_without_adapter"] = float(psnr(unrefined, photograph))
-        metrics["ceiling_psnr"] = float(psnr(ceiling, photograph))
+        metrics["psnr_without_adapter"] = float(decibels((unrefined - photograph) ** 2, 1.0))
+        metrics["ceiling_psnr"] = float(decibels((ceiling - photograph) ** 2, 1.0))
         images["without_adapter_and_ceiling"] = torch.cat([_channels_last(unrefined), _channels_last(ceiling)], dim=1)
 
     def _latent_size(self, size: tuple[int, int]) -> tuple[int, int] | None:
@@ -270,7 +269,12 @@ def evaluation(model: nn.Module) -> Iterator[None]:
 
 def latent_psnr(error: Tensor) -> Tensor:
     """Peak signal-to-noise ratio in decibels of errors in units of variance; see `LATENT_RANGE`."""
-    return 20 * float(np.log10(LATENT_RANGE)) - 10 * torch.log10(error.mean())
+    return decibels(error, LATENT_RANGE)
+
+
+def decibels(squared_errors: Tensor, data_range: float) -> Tensor:
+    """Peak signal-to-noise ratio of all values together, from their squared errors and their range."""
+    return 20 * float(np.log10(data_range)) - 10 * torch.log10(squared_errors.mean())
 
 
 def _channels_first(
