@@ -37,11 +37,13 @@ def main(words: Sequence[str] | None = None) -> None:
     if words[0] == "--version":
         print(f"latenteditor {__version__}")
         return
-    name = next((name for name in COMMANDS if words[: len(name.split())] == name.split()), None)
-    if name is None:
-        sys.exit(_unknown(words))
     try:
-        run(name, words[len(name.split()) :])
+        name, rest = split(words)
+        module, args = parse(name, rest)
+        module.main(args)
+    except UnknownCommand as error:
+        print(f"Error: {error}", file=sys.stderr)
+        sys.exit(2)
     except ValueError as error:
         sys.exit(f"Error: {error}")
     except KeyboardInterrupt:
@@ -49,16 +51,33 @@ def main(words: Sequence[str] | None = None) -> None:
         sys.exit(130)
 
 
-def run(name: str, words: Sequence[str]) -> None:
-    """Runs one subcommand by the words after its name."""
+class UnknownCommand(ValueError):
+    """There is no subcommand of a name."""
+
+
+def split(words: Sequence[str]) -> tuple[str, list[str]]:
+    """The name of the subcommand, and the words after it.
+
+    Raises:
+        UnknownCommand: There is none of this name; the error names one that is like it.
+    """
+    for name in COMMANDS:
+        if list(words[: len(name.split())]) == name.split():
+            return name, list(words[len(name.split()) :])
+    asked = " ".join(words[:2]) if words[0] == "editor" else words[0]
+    near = get_close_matches(asked, COMMANDS, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"one of {', '.join(COMMANDS)} fits."
+    raise UnknownCommand(f"There is no command {asked!r}: {hint}")
+
+
+def parse(name: str, words: Sequence[str]) -> tuple[Any, Any]:
+    """The file of a subcommand, and its options by the words after its name."""
     module: Any = importlib.import_module(f"latenteditor.commands.{name.replace(' ', '_').replace('-', '_')}")
     if hasattr(module, "parse"):
-        args = module.parse(words)
-    else:
-        import tyro
+        return module, module.parse(words)
+    import tyro
 
-        args = tyro.cli(module.Args, args=words, description=module.__doc__, prog=f"latenteditor {name}")
-    module.main(args)
+    return module, tyro.cli(module.Args, args=words, description=module.__doc__, prog=f"latenteditor {name}")
 
 
 def run_renamed(old: str, new: str) -> None:
@@ -82,12 +101,3 @@ def overview() -> str:
             "latenteditor COMMAND --help explains every option. latenteditor --version says which version this is.",
         ]
     )
-
-
-def _unknown(words: Sequence[str]) -> int:
-    """Says that there is no such subcommand, and returns the exit status."""
-    asked = " ".join(words[:2]) if words[0] == "editor" else words[0]
-    near = get_close_matches(asked, COMMANDS, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else f"one of {', '.join(COMMANDS)} fits."
-    print(f"Error: There is no command {asked!r}: {hint}", file=sys.stderr)
-    return 2

@@ -13,29 +13,12 @@ MAX_ANSWER_TOKENS = 256
 
 
 def load_language_model(config: PromptSplitConfig, device: torch.device | str = "cpu") -> Callable[[str], str]:
-    """A causal language model on this machine as a function from a request to its answer."""
-    if not config.model:
-        raise ValueError("The splitter 'model' needs a language model: pass its hub id, its folder or a GGUF file.")
-    path = Path(config.model).expanduser()
-    # transformers takes a GGUF file as a name within a folder.
-    single = path.suffix == ".gguf" and path.is_file()
-    model = str(path.parent if single else path) if path.exists() else config.model
-    gguf_file = path.name if single else config.gguf_file
+    """A causal language model on this machine as a function from a request to its answer.
 
-    from transformers.models.auto.modeling_auto import AutoModelForCausalLM
-    from transformers.models.auto.tokenization_auto import AutoTokenizer
-
-    options = {"gguf_file": gguf_file} if gguf_file else {}
-    try:
-        tokenizer: Any = AutoTokenizer.from_pretrained(model, **options)
-        network: Any = AutoModelForCausalLM.from_pretrained(model, **options)
-        network.to(device)
-    # Every format fails in its own way.
-    except Exception as error:
-        raise ValueError(
-            f"The language model '{config.model}' could not be loaded ({first_line(error)}): pass the hub id, folder "
-            f"or GGUF file of a causal language model, or choose the splitter 'rules'."
-        ) from error
+    Raises:
+        ValueError: There is no such model.
+    """
+    tokenizer, network = _load(config, device)
 
     def complete(request: str) -> str:
         if tokenizer.chat_template:
@@ -54,3 +37,29 @@ def load_language_model(config: PromptSplitConfig, device: torch.device | str = 
         return tokenizer.decode(generated[0, tokens.input_ids.shape[1] :], skip_special_tokens=True)
 
     return complete
+
+
+def _load(config: PromptSplitConfig, device: torch.device | str) -> tuple[Any, Any]:
+    """The model's tokenizer and network."""
+    if not config.model:
+        raise ValueError("The splitter 'model' needs a language model: pass its hub id, its folder or a GGUF file.")
+    path = Path(config.model).expanduser()
+    # transformers takes a GGUF file as a name within a folder.
+    single = path.suffix == ".gguf" and path.is_file()
+    model = str(path.parent if single else path) if path.exists() else config.model
+    gguf_file = path.name if single else config.gguf_file
+
+    from transformers.models.auto.modeling_auto import AutoModelForCausalLM
+    from transformers.models.auto.tokenization_auto import AutoTokenizer
+
+    options = {"gguf_file": gguf_file} if gguf_file else {}
+    try:
+        tokenizer: Any = AutoTokenizer.from_pretrained(model, **options)
+        network: Any = AutoModelForCausalLM.from_pretrained(model, **options)
+        return tokenizer, network.to(device)
+    # Every format fails in its own way.
+    except Exception as error:
+        raise ValueError(
+            f"The language model '{config.model}' could not be loaded ({first_line(error)}): pass the hub id, folder "
+            f"or GGUF file of a causal language model, or choose the splitter 'rules'."
+        ) from error

@@ -31,35 +31,8 @@ def read_model_file(model: str, name: str) -> dict[str, Any] | None:
         ValueError: If the model is neither a folder nor to be had from the hub.
     """
     folder = Path(resolve_model(model))
-    if folder.is_dir():
-        path = folder / name
-    else:
-        from huggingface_hub import hf_hub_download
-        from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError
-
-        try:
-            path = Path(hf_hub_download(model, name))
-        # LocalEntryNotFoundError is an EntryNotFoundError too, but means that the hub was not reached.
-        except EntryNotFoundError as error:
-            if isinstance(error, FileNotFoundError):
-                raise ValueError(unreachable(model)) from error
-            return None
-        except HFValidationError as error:
-            raise ValueError(
-                f"'{model}' is neither an existing folder nor a hub id: pass a local folder, an id such as "
-                f"'timbrooks/instruct-pix2pix', or 'miniature'."
-            ) from error
-        except HfHubHTTPError as error:
-            if error.response is None:
-                raise ValueError(unreachable(model)) from error
-            raise ValueError(
-                f"The hub has no model '{model}' for you (status {error.response.status_code}): check the "
-                f"id, "
-                f"log in with `hf auth login` if it is gated, or pass a local folder."
-            ) from error
-        except OSError as error:
-            raise ValueError(unreachable(model)) from error
-    if not path.is_file():
+    path = folder / name if folder.is_dir() else _fetch(model, name)
+    if path is None or not path.is_file():
         return None
     try:
         return json.loads(path.read_text("utf8"))
@@ -69,10 +42,37 @@ def read_model_file(model: str, name: str) -> dict[str, Any] | None:
         ) from error
 
 
+def _fetch(model: str, name: str) -> Path | None:
+    """A file of a model of the hub, from the cache where it is there; None where the model has no such file."""
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError
+
+    try:
+        return Path(hf_hub_download(model, name))
+    # LocalEntryNotFoundError is an EntryNotFoundError too, but means that the hub was not reached.
+    except EntryNotFoundError as error:
+        if isinstance(error, FileNotFoundError):
+            raise ValueError(unreachable(model)) from error
+        return None
+    except HFValidationError as error:
+        raise ValueError(
+            f"'{model}' is neither an existing folder nor a hub id: pass a local folder, an id such as "
+            "'timbrooks/instruct-pix2pix', or 'miniature'."
+        ) from error
+    except HfHubHTTPError as error:
+        if error.response is None:
+            raise ValueError(unreachable(model)) from error
+        raise ValueError(
+            f"The hub has no model '{model}' for you (status {error.response.status_code}): check the id, log in with "
+            "`hf auth login` if it is gated, or pass a local folder."
+        ) from error
+    except OSError as error:
+        raise ValueError(unreachable(model)) from error
+
+
 def unreachable(model: str) -> str:
     """The sentence for a hub model that is not on this machine while the hub cannot be reached."""
     return (
-        f"'{model}' is no local folder, is not in the hub's cache on this machine, and the hub cannot be "
-        f"reached: "
-        f"pass a local folder or 'miniature', or connect once."
+        f"'{model}' is no local folder, is not in the hub's cache on this machine, and the hub cannot be reached: "
+        "pass a local folder or 'miniature', or connect once."
     )
