@@ -2,7 +2,7 @@
 
 What happens in which order, and in which file:
 
-1. ``networks/autoencoder.py`` encodes each photograph once; ``nerf/datamanager.py`` caches the latents.
+1. ``networks/autoencoder.py`` encodes each photograph once; ``nerf/latent_cache.py`` keeps the latents.
 2. ``nerf/latent_nerfacto.py`` learns the scene, ``nerf/latent_model.py``, in latent space; ``nerf/adapter.py`` repairs
    what single rays cannot.
 3. ``language/prompts.py`` splits the prompt, by ``language/rules.py`` or a language model; each instruction is a
@@ -11,7 +11,7 @@ What happens in which order, and in which file:
    ``nerf/relevance.py`` lets all views agree on it.
 5. ``editing/editor.py`` edits a rendered view inside that mask.
 6. ``editing/dataset_update.py`` replaces the view in the training set while the scene goes on training;
-   ``nerf/edit_controls.py`` and ``nerf/steering.py`` let somebody steer that in the viewer.
+   ``nerf/edit_session.py`` says what is due, and ``nerf/edit_controls.py`` lets somebody steer that in the viewer.
 7. The decoder is used to look: the viewer, ``ns-render``, ``ns-eval``.
 
 ``nerf/in2n.py`` is the baseline, Instruct-NeRF2NeRF: the same loop on images, with ``editing/pixel_editor.py``.

@@ -1,6 +1,7 @@
 """Imports run one way, from what is fundamental to what is built on it; and who only looks loads nothing heavy."""
 
 import ast
+import graphlib
 import pkgutil
 import subprocess
 import sys
@@ -111,6 +112,41 @@ def test_every_part_imports_only_what_it_is_built_on(path):
         assert not lies_in(found.module, NEVER.get(part, ())), where
         if not found.in_function:
             assert not lies_in(found.module, ONLY_IN_FUNCTIONS.get(part, ())), f"{where} outside a function"
+
+
+def modules_of(package: Path) -> dict[str, Path]:
+    """Every module of a package by the name it is imported under."""
+    files = {".".join(path.relative_to(package.parent).with_suffix("").parts): path for path in package.rglob("*.py")}
+    return {name.removesuffix(".__init__"): path for name, path in files.items()}
+
+
+def require_no_circle(modules: dict[str, Path]) -> None:
+    """Fails where modules import each other in a circle, be it in a function or for type checkers alone."""
+    imported = {
+        name: {found.module for found in imports_of(path.read_text("utf8"))} & (modules.keys() - {name})
+        for name, path in modules.items()
+    }
+    try:
+        graphlib.TopologicalSorter(imported).prepare()
+    except graphlib.CycleError as error:
+        pytest.fail(" imports ".join(reversed(error.args[1])))
+
+
+def test_no_two_modules_import_each_other_not_even_for_type_checkers():
+    require_no_circle(modules_of(PACKAGE))
+
+
+def test_a_circle_of_imports_is_found_wherever_it_hides(tmp_path):
+    package = tmp_path / "package"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "one.py").write_text("from package.two import f")
+    (package / "two.py").write_text("def f():\n    from package import three")
+    (package / "three.py").write_text("from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import json")
+    require_no_circle(modules_of(package))
+    (package / "three.py").write_text("from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import package.one")
+    with pytest.raises(pytest.fail.Exception, match="package.one imports package.two imports package.three"):
+        require_no_circle(modules_of(package))
 
 
 @pytest.mark.parametrize("path", sorted((PACKAGE / "editing").rglob("*.py")), ids=name_of)

@@ -62,7 +62,9 @@ def test_a_saved_run_is_looked_at(saved_run):
     extra = state.get("_extra_state")
     if extra is not None:
         layers: Any = pipeline.layers
-        assert [layer.prompt for layer in layers.active] == [layer["prompt"] for layer in extra["layers"]["layers"]]
+        assert [layer.instruction for layer in layers.active] == [
+            layer["prompt"] for layer in extra["layers"]["layers"]
+        ]
 
 
 def test_a_saved_run_is_evaluated(saved_run, tmp_path):

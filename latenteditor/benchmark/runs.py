@@ -43,7 +43,7 @@ from latenteditor.editing.editor import edit_from_noise
 from latenteditor.editing.metrics import mask_iou, psnr
 from latenteditor.figures import write_figures
 from latenteditor.nerf.editing_pipeline import EditingPipeline
-from latenteditor.nerf.latent_model import evaluation
+from latenteditor.nerf.latent_display import evaluation
 from latenteditor.networks.autoencoder import load_autoencoder
 from latenteditor.networks.instruct_pix2pix import load_instruct_pix2pix
 from latenteditor.worlds.dataset import truth_folder

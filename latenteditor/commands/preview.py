@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 import tyro
 
-from latenteditor.editing.editor import EditConfig, require_prompt
+from latenteditor.editing.editor import EditConfig, require_instruction
 from latenteditor.evaluation.photograph import find_view, read_photograph, transforms_file
 from latenteditor.evaluation.photograph_preview import (
     PhotographPreview,
@@ -72,7 +72,7 @@ def main(args: Args) -> None:
     """Edits the view, writes picture and figures, and says what was found."""
     file = _find_photograph(args)
     _require_free(args, file)
-    require_prompt(args.edit.prompt)
+    require_instruction(args.edit.prompt)
     thresholds = find_thresholds(args.edit, args.thresholds)
     guidances = find_guidances(args.edit.guidance, args.text_guidance, args.image_guidance)
     photograph = read_photograph(file, upright=args.image is not None)

@@ -5,8 +5,8 @@ The scene goes on training on edited and unedited views together, so each render
 edits agreed on. A view is latents where the scene is one of latents, and an image in [0, 1] where it is one of
 colors: nothing here can tell.
 
-A request for several things is several instructions, each a layer of its own; all of a request's layers are edited in
-one run, from the view as earlier requests left it.
+A prompt for several things is several instructions, each a layer of its own; all of a prompt's layers are edited in one
+run, from the view's base: the view as earlier prompts left it.
 """
 
 from collections.abc import Sequence
@@ -58,10 +58,10 @@ class EditedView(NamedTuple):
 
     view: int
     """Its index among the training views."""
-    prompt: str
-    """The instruction."""
-    target: Float[Tensor, "channels rows columns"]
-    """The edited view."""
+    instruction: str
+    """What it was edited by."""
+    edited: Float[Tensor, "channels rows columns"]
+    """What the instruction made of it, where its mask lets it; the layers together make the view's target."""
     mask: Bool[Tensor, "1 rows columns"]
     """Where it was allowed to change."""
     score: Float[Tensor, "1 rows columns"] | None
@@ -97,16 +97,16 @@ class IterativeDatasetUpdate:
         self.seconds = 0.0
         self._before: tuple[list[Layer], dict[str, int], list[int], float] = ([], {}, [], 0.0)
 
-    def begin(self, prompts: Sequence[str], request: str) -> None:
-        """Starts a new request, whose instructions are edited on top of everything that is there."""
+    def begin(self, instructions: Sequence[str], prompt: str) -> None:
+        """Starts a new prompt, whose instructions are edited on top of everything that is there."""
         self._before = self.current, self.schedule.state_dict(), self.edits_per_view, self.seconds
-        self.current = self.layers.add(prompts, request)
+        self.current = self.layers.add(instructions, prompt)
         self.schedule.reset()
         self.edits_per_view = [0] * self.scene.num_views
         self.seconds = 0.0
 
     def take_back(self) -> None:
-        """Undoes the last `begin`, as long as no view was edited since; the request before it goes on."""
+        """Undoes the last `begin`, as long as no view was edited since; the prompt before it goes on."""
         for layer in self.current:
             self.layers.remove(layer.number)
         self.current, schedule, self.edits_per_view, self.seconds = self._before
@@ -116,7 +116,7 @@ class IterativeDatasetUpdate:
         """Looks in all views for what the instructions are about, as far as that was not done yet.
 
         Returns:
-            The layers of this request that may change a cell of any view. All of them where the editor does not look
+            The layers of this prompt that may change a cell of any view. All of them where the editor does not look
             before it edits.
         """
         editor = self.editor
@@ -172,18 +172,18 @@ class IterativeDatasetUpdate:
         self.scene.replace(view, self.layers.compose(view, self.scene.original(view)))
 
     def base(self, view: int) -> Float[Tensor, "channels rows columns"]:
-        """The view as earlier requests left it, which this request starts from."""
-        request = self.current[0].request_number if self.current else None
-        return self.layers.compose(view, self.scene.original(view), below_request=request)
+        """The view as earlier prompts left it, which this prompt starts from."""
+        number = self.current[0].prompt_number if self.current else None
+        return self.layers.compose(view, self.scene.original(view), below_prompt=number)
 
     @property
     def edited_views(self) -> list[int]:
-        """The views that this request has edited."""
+        """The views that this prompt has edited."""
         return [view for view, edits in enumerate(self.edits_per_view) if edits]
 
     @property
     def progress(self) -> EditProgress:
-        """How far this request has come."""
+        """How far this prompt has come."""
         edits = sum(self.edits_per_view)
         return EditProgress(edits, len(self.edited_views), self.scene.num_views, self.seconds / max(edits, 1))
 
@@ -197,7 +197,7 @@ class IterativeDatasetUpdate:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Goes on with the last request; its layers, and earlier ones, are in `layers` already.
+        """Goes on with the last prompt; its layers, and earlier ones, are in `layers` already.
 
         Raises:
             ValueError: The edit is of another number of views.
@@ -223,11 +223,11 @@ class IterativeDatasetUpdate:
     def _follow(self, changed: Layer) -> None:
         """Trains the scene towards what its layers make of it after one of them changed.
 
-        What a request above it knows of the views was measured on other views than there are now.
+        What a prompt above it knows of the views was measured on other views than there are now.
         """
         for view in changed.edited:
             self.show(view)
-        beneath = self.current and changed.request_number < self.current[0].request_number
+        beneath = self.current and changed.prompt_number < self.current[0].prompt_number
         if beneath and isinstance(self.editor, Surveyor):
             self.editor.forget()
 
@@ -235,11 +235,11 @@ class IterativeDatasetUpdate:
     def _surveyed(self) -> bool:
         """Whether nothing is to be looked for, by the present settings."""
         editor = self.editor
-        return not isinstance(editor, Surveyor) or all(editor.surveyed(layer.prompt) for layer in self.current)
+        return not isinstance(editor, Surveyor) or all(editor.surveyed(layer.instruction) for layer in self.current)
 
     def _survey(self, editor: Surveyor, layer: Layer) -> list[Bool[Tensor, "1 _ _"]]:
-        views = [] if editor.surveyed(layer.prompt) else [self.base(view) for view in range(self.scene.num_views)]
-        return editor.survey(views, layer.prompt)
+        views = [] if editor.surveyed(layer.instruction) else [self.base(view) for view in range(self.scene.num_views)]
+        return editor.survey(views, layer.instruction)
 
     def _group_by_size(self, views: Sequence[int]) -> list[list[int]]:
         """The views in lists of one size each, in their order."""
@@ -257,10 +257,10 @@ class IterativeDatasetUpdate:
         for layer in self.current:
             if not layer.active:
                 continue
-            edited, mask, score = self.editor.edit(rendered, base, views, layer.prompt)
+            edited, mask, score = self.editor.edit(rendered, base, views, layer.instruction)
             layer.edited.update(zip(views, edited, strict=True))
             layer.masks.update(zip(views, mask, strict=True))
             for row, view in enumerate(views):
                 view_score = None if score is None else score[row]
-                edited_views.append(EditedView(view, layer.prompt, edited[row], mask[row], view_score))
+                edited_views.append(EditedView(view, layer.instruction, edited[row], mask[row], view_score))
         return edited_views

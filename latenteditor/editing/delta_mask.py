@@ -80,13 +80,13 @@ def require_usable(config: DeltaMaskConfig) -> None:
 @torch.no_grad()
 def delta_score(
     denoiser: Denoiser,
-    originals: Float[Tensor, "views channels rows columns"],
-    prompt: str,
+    bases: Float[Tensor, "views channels rows columns"],
+    instruction: str,
     config: DeltaMaskConfig,
     seed: int = 0,
     max_batch: int | None = None,
 ) -> Float[Tensor, "views 1 rows columns"]:
-    """The prompt's effect on the prediction: its length over channels, averaged over noise draws.
+    """The instruction's effect on the prediction: its length over channels, averaged over noise draws.
 
     The draws depend on `seed` and the views' size alone, so a view's score is the same in every batch and on
     every device.
@@ -94,11 +94,11 @@ def delta_score(
     require_usable(config)
     timestep = denoiser.noise_schedule.timestep_at(config.noise_level)
     generator = torch.Generator().manual_seed(seed)
-    total = torch.zeros_like(originals[:, :1])
+    total = torch.zeros_like(bases[:, :1])
     for _ in range(config.draws):
-        noise = torch.randn(originals.shape[1:], generator=generator).to(originals).expand_as(originals)
-        noisy = denoiser.noise_schedule.add_noise(originals, noise, timestep)
-        with_prompt, without = predict_with_and_without_prompt(denoiser, noisy, originals, timestep, prompt, max_batch)
+        noise = torch.randn(bases.shape[1:], generator=generator).to(bases).expand_as(bases)
+        noisy = denoiser.noise_schedule.add_noise(bases, noise, timestep)
+        with_prompt, without = predict_with_and_without_prompt(denoiser, noisy, bases, timestep, instruction, max_batch)
         total += torch.linalg.vector_norm(with_prompt - without, dim=1, keepdim=True)
     return total / config.draws
 

@@ -18,8 +18,8 @@ from latenteditor.editing.delta_mask import (
     require_usable,
     scene_shows,
 )
-from latenteditor.editing.guidance import Denoiser, Guidance, predict_guided, require_batch
-from latenteditor.editing.noise_schedule import CLEAN, NoiseSchedule
+from latenteditor.editing.guidance import Denoiser, Guidance, denoise, require_batch
+from latenteditor.editing.noise_schedule import NoiseSchedule
 
 SURVEY_BATCH = 8
 """Views that are scored together when all are surveyed; our choice. `max_batch` limits what passes the denoiser."""
@@ -33,7 +33,7 @@ class Edit(NamedTuple):
     """A batch of edited views, and where they were edited."""
 
     edited: Float[Tensor, "views channels rows columns"]
-    """The views that replace the originals in the training set."""
+    """What the instruction makes of the views: in its layer, it is laid over their bases."""
     mask: Bool[Tensor, "views 1 rows columns"]
     """Where a view was allowed to change."""
     score: Float[Tensor, "views 1 rows columns"] | None
@@ -47,11 +47,18 @@ class Editor(Protocol):
     def edit(
         self,
         rendered: Float[Tensor, "views channels rows columns"],
-        originals: Float[Tensor, "views channels rows columns"],
+        bases: Float[Tensor, "views channels rows columns"],
         views: Sequence[int],
-        prompt: str,
+        instruction: str,
     ) -> Edit:
-        """Edits what the scene shows now, `rendered`; `views` are the indices of the unedited `originals`."""
+        """Edits what the scene shows now, `rendered`.
+
+        Args:
+            rendered: The views as the scene renders them.
+            bases: The views as earlier prompts left them: what the edit is conditioned on, and blended into.
+            views: Their indices among the training views.
+            instruction: The one thing to change.
+        """
         ...
 
 
@@ -59,14 +66,14 @@ class Editor(Protocol):
 class Surveyor(Protocol):
     """An editor that looks at all views before it edits any: it knows then whether there is anything to edit."""
 
-    def surveyed(self, prompt: str) -> bool:
+    def surveyed(self, instruction: str) -> bool:
         """Whether all views were looked at for this instruction, by the present settings."""
         ...
 
-    def survey(self, originals: Sequence[Float[Tensor, "channels _ _"]], prompt: str) -> list[Bool[Tensor, "1 _ _"]]:
+    def survey(self, bases: Sequence[Float[Tensor, "channels _ _"]], instruction: str) -> list[Bool[Tensor, "1 _ _"]]:
         """The masks of all views, in their order, or one cell that stands for all where nothing restricts the edit.
 
-        `originals` may be empty where they were surveyed.
+        `bases` may be empty where they were surveyed.
         """
         ...
 
@@ -80,7 +87,7 @@ class EditConfig:
     """What to change, and how."""
 
     prompt: str = ""
-    """The instruction, for example "make the sphere red". Editing without one is refused."""
+    """What to change, for example "make the sphere red". Editing without one is refused."""
     model: str = "timbrooks/instruct-pix2pix"
     """The InstructPix2Pix that edits: a hub id, a folder in the diffusers format, or "miniature" for the
     built-in one."""
@@ -93,7 +100,7 @@ class EditConfig:
     """Most latents that pass the denoiser at once; an edit needs three for each view. Lower it when memory
     runs out; None sets no limit."""
     guidance: Guidance = field(default_factory=Guidance)
-    """How strongly the edit follows the prompt and keeps to the unedited view."""
+    """How strongly the edit follows the prompt and keeps to the view as it was before it."""
     min_noise: float = 0.02
     """Least noise an edit starts from, as a fraction of the schedule. Higher lets every edit change more.
     From Instruct-NeRF2NeRF."""
@@ -116,33 +123,10 @@ class EditConfig:
 
 
 @torch.no_grad()
-def denoise(
-    denoiser: Denoiser,
-    noisy: Float[Tensor, "views channels rows columns"],
-    originals: Float[Tensor, "views channels rows columns"],
-    timesteps: Sequence[int],
-    prompt: str,
-    guidance: Guidance,
-    after_step: Callable[[Tensor, int], Tensor] | None = None,
-    max_batch: int | None = None,
-) -> Float[Tensor, "views channels rows columns"]:
-    """Guided DDIM along `timesteps`, conditioned on the unedited `originals`, down to clean latents.
-
-    `after_step` may change the latents after each step; it is told the timestep they have reached.
-    """
-    for timestep, next_timestep in zip(timesteps, [*timesteps[1:], CLEAN], strict=True):
-        prediction = predict_guided(denoiser, noisy, originals, timestep, prompt, guidance, max_batch)
-        noisy = denoiser.noise_schedule.ddim_step(noisy, prediction, timestep, next_timestep)
-        if after_step is not None:
-            noisy = after_step(noisy, next_timestep)
-    return noisy
-
-
-@torch.no_grad()
 def edit_from(
     denoiser: Denoiser,
     rendered: Float[Tensor, "views channels rows columns"],
-    originals: Float[Tensor, "views channels rows columns"],
+    bases: Float[Tensor, "views channels rows columns"],
     config: EditConfig,
     start: int,
     noise: Float[Tensor, "views channels rows columns"],
@@ -164,12 +148,12 @@ def edit_from(
             on_step()
         if config.blending == "final":
             return latents
-        return blend(mask, latents, schedule.add_noise(originals, noise, timestep))
+        return blend(mask, latents, schedule.add_noise(bases, noise, timestep))
 
     edited = denoise(
         denoiser,
         schedule.add_noise(rendered, noise, start),
-        originals,
+        bases,
         schedule.descending_timesteps(start, config.denoising_steps),
         config.prompt,
         config.guidance,
@@ -177,13 +161,13 @@ def edit_from(
         config.max_batch,
     )
     _require_finite(edited, "The denoiser's result is not finite: try full precision or less guidance.")
-    return blend(mask, edited, originals)
+    return blend(mask, edited, bases)
 
 
 def edit_from_noise(
     denoiser: Denoiser,
     rendered: Float[Tensor, "views channels rows columns"],
-    originals: Float[Tensor, "views channels rows columns"],
+    bases: Float[Tensor, "views channels rows columns"],
     config: EditConfig,
     mask: Bool[Tensor, "views 1 rows columns"] | None = None,
     on_step: Callable[[], object] | None = None,
@@ -193,7 +177,7 @@ def edit_from_noise(
     noise = torch.randn(rendered.shape, generator=torch.Generator().manual_seed(config.seed)).to(rendered)
     if mask is None:
         mask = torch.ones_like(rendered[:, :1], dtype=torch.bool)
-    return edit_from(denoiser, rendered, originals, config, start, noise, mask, on_step)
+    return edit_from(denoiser, rendered, bases, config, start, noise, mask, on_step)
 
 
 class LatentEditor:
@@ -231,20 +215,20 @@ class LatentEditor:
     def edit(
         self,
         rendered: Float[Tensor, "views channels rows columns"],
-        originals: Float[Tensor, "views channels rows columns"],
+        bases: Float[Tensor, "views channels rows columns"],
         views: Sequence[int],
-        prompt: str,
+        instruction: str,
     ) -> Edit:
-        """z_e = M z'_e + (1 - M) z, where z'_e is the denoised rendering and z the original."""
-        score, mask = self.find_mask(originals, views, prompt)
-        edited = originals.clone()
+        """z_e = M z'_e + (1 - M) z, where z'_e is the denoised rendering and z the base."""
+        score, mask = self.find_mask(bases, views, instruction)
+        edited = bases.clone()
         chosen = mask.flatten(1).any(dim=1)
         if chosen.any():
-            edited[chosen] = self.edit_inside(rendered[chosen], originals[chosen], mask[chosen], prompt)
+            edited[chosen] = self.edit_inside(rendered[chosen], bases[chosen], mask[chosen], instruction)
         return Edit(edited, mask, score)
 
     def find_mask(
-        self, originals: Float[Tensor, "views channels rows columns"], views: Sequence[int], prompt: str
+        self, bases: Float[Tensor, "views channels rows columns"], views: Sequence[int], instruction: str
     ) -> tuple[Float[Tensor, "views 1 rows columns"] | None, Bool[Tensor, "views 1 rows columns"]]:
         """The raw delta score and the mask, or no score and a mask of everything.
 
@@ -252,63 +236,63 @@ class LatentEditor:
             ValueError: The mask "field" is asked of views before all were surveyed.
         """
         if self.config.mask == "none":
-            return None, torch.ones_like(originals[:, :1], dtype=torch.bool)
-        score = self.score(originals, views, prompt)
+            return None, torch.ones_like(bases[:, :1], dtype=torch.bool)
+        score = self.score(bases, views, instruction)
         if self.config.mask == "per-view":
             return score, delta_mask(score, self.config.delta_mask)
-        if prompt not in self._relevance:
+        if instruction not in self._relevance:
             raise ValueError("The views must be surveyed together before any is masked by what they agree on.")
-        relevance = torch.stack([self._relevance[prompt][view].to(originals) for view in views])
+        relevance = torch.stack([self._relevance[instruction][view].to(bases) for view in views])
         return score, relevance_mask(relevance, self.config.delta_mask)
 
     def score(
-        self, originals: Float[Tensor, "views channels rows columns"], views: Sequence[int], prompt: str
+        self, bases: Float[Tensor, "views channels rows columns"], views: Sequence[int], instruction: str
     ) -> Float[Tensor, "views 1 rows columns"]:
         """The raw delta score of each view, measured once for an instruction and kept."""
-        require_prompt(prompt)
+        require_instruction(instruction)
         self._drop_stale()
-        known = self._scores.setdefault(prompt, {})
+        known = self._scores.setdefault(instruction, {})
         missing = [row for row, view in enumerate(views) if view not in known]
         if missing:
             config = self.config
             measured = delta_score(
                 self.denoiser,
-                originals[missing],
-                prompt,
+                bases[missing],
+                instruction,
                 config.delta_mask,
                 config.seed,
                 config.max_batch,
             )
             known.update({views[row]: score for row, score in zip(missing, measured, strict=True)})
-        return torch.stack([known[view].to(originals) for view in views])
+        return torch.stack([known[view].to(bases) for view in views])
 
-    def surveyed(self, prompt: str) -> bool:
+    def surveyed(self, instruction: str) -> bool:
         """Whether `survey` would measure nothing."""
         self._drop_stale()
-        agreed = self.config.mask != "field" or prompt in self._relevance
-        return self.config.mask == "none" or (prompt in self._surveyed and agreed)
+        agreed = self.config.mask != "field" or instruction in self._relevance
+        return self.config.mask == "none" or (instruction in self._surveyed and agreed)
 
     @torch.no_grad()
-    def survey(self, originals: Sequence[Float[Tensor, "channels _ _"]], prompt: str) -> list[Bool[Tensor, "1 _ _"]]:
+    def survey(self, bases: Sequence[Float[Tensor, "channels _ _"]], instruction: str) -> list[Bool[Tensor, "1 _ _"]]:
         """Scores all views, and lets them agree if asked; the masks, one for each view."""
         if self.config.mask == "none":
             return [torch.ones(1, 1, 1, dtype=torch.bool)]
-        if not self.surveyed(prompt):
-            for batch in self.track(self._batches(originals)):
-                self.score(torch.stack([originals[view] for view in batch]), batch, prompt)
-            self._surveyed.add(prompt)
-        scores = [self._scores[prompt][view] for view in sorted(self._scores[prompt])]
+        if not self.surveyed(instruction):
+            for batch in self.track(self._batches(bases)):
+                self.score(torch.stack([bases[view] for view in batch]), batch, instruction)
+            self._surveyed.add(instruction)
+        scores = [self._scores[instruction][view] for view in sorted(self._scores[instruction])]
         config = self.config.delta_mask
         if config.threshold is not None and not scene_shows(scores, config):
             return [torch.zeros_like(score, dtype=torch.bool) for score in scores]
         if self.config.mask == "per-view":
             return [delta_mask(score[None], config)[0] for score in scores]
-        if prompt not in self._relevance:
+        if instruction not in self._relevance:
             assert self.agree is not None
             relevance = [gated_relevance(score[None], config)[0] for score in scores]
             anywhere = any(bool(view.any()) for view in relevance)
-            self._relevance[prompt] = self.agree(prompt, relevance) if anywhere else relevance
-        return [relevance_mask(relevance[None], config)[0] for relevance in self._relevance[prompt]]
+            self._relevance[instruction] = self.agree(instruction, relevance) if anywhere else relevance
+        return [relevance_mask(relevance[None], config)[0] for relevance in self._relevance[instruction]]
 
     def forget(self) -> None:
         """Drops all scores."""
@@ -318,26 +302,29 @@ class LatentEditor:
     def edit_inside(
         self,
         rendered: Float[Tensor, "views channels rows columns"],
-        originals: Float[Tensor, "views channels rows columns"],
+        bases: Float[Tensor, "views channels rows columns"],
         mask: Bool[Tensor, "views 1 rows columns"],
-        prompt: str,
+        instruction: str,
     ) -> Float[Tensor, "views channels rows columns"]:
-        """Noises the rendered views to a random timestep, denoises them by the prompt, blends by the mask."""
-        require_prompt(prompt)
+        """Noises the rendered views to a random timestep, denoises them by the instruction, blends by the mask."""
+        require_instruction(instruction)
         low, high = noise_range(self.config, self.denoiser.noise_schedule)
         start = int(torch.randint(low, high + 1, (), generator=self.generator))
         noise = torch.randn(rendered.shape, generator=self.generator).to(rendered)
-        config = replace(self.config, prompt=prompt)
-        return edit_from(self.denoiser, rendered, originals, config, start, noise, mask)
+        config = replace(self.config, prompt=instruction)
+        return edit_from(self.denoiser, rendered, bases, config, start, noise, mask)
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed edit needs to go on as if it had never stopped."""
         return {
             "generator": self.generator.get_state(),
             "scores": {
-                prompt: {view: score.cpu() for view, score in scores.items()} for prompt, scores in self._scores.items()
+                instruction: {view: score.cpu() for view, score in scores.items()}
+                for instruction, scores in self._scores.items()
             },
-            "relevance": {prompt: [view.cpu() for view in views] for prompt, views in self._relevance.items()},
+            "relevance": {
+                instruction: [view.cpu() for view in views] for instruction, views in self._relevance.items()
+            },
             "surveyed": sorted(self._surveyed),
             "scored_with": self._scored_with,
         }
@@ -345,7 +332,7 @@ class LatentEditor:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Goes on from there; what was measured by other settings than the present ones is measured again."""
         self.generator.set_state(state["generator"].cpu())
-        self._scores = {prompt: dict(scores) for prompt, scores in state["scores"].items()}
+        self._scores = {instruction: dict(scores) for instruction, scores in state["scores"].items()}
         self._relevance, self._surveyed = dict(state["relevance"]), set(state["surveyed"])
         self._scored_with = state["scored_with"]
 
@@ -360,11 +347,11 @@ class LatentEditor:
             self.forget()
             self._scored_with = self._score_settings()
 
-    def _batches(self, originals: Sequence[Tensor]) -> list[list[int]]:
+    def _batches(self, bases: Sequence[Tensor]) -> list[list[int]]:
         """The views in batches of one size each."""
         by_size: dict[torch.Size, list[int]] = {}
-        for view, original in enumerate(originals):
-            by_size.setdefault(original.shape, []).append(view)
+        for view, base in enumerate(bases):
+            by_size.setdefault(base.shape, []).append(view)
         return [
             views[first : first + SURVEY_BATCH]
             for views in by_size.values()
@@ -385,9 +372,9 @@ def noise_range(config: EditConfig, schedule: NoiseSchedule) -> tuple[int, int]:
     return low, high
 
 
-def require_prompt(prompt: str) -> None:
+def require_instruction(instruction: str) -> None:
     """Refuses an instruction without words."""
-    if not prompt.strip():
+    if not instruction.strip():
         raise ValueError('There is nothing to edit by: give a prompt, for example "make the sphere red".')
 
 

@@ -1,10 +1,11 @@
-"""What a denoiser is, and how its predictions under different conditions become one.
+"""What a denoiser is, how its predictions under different conditions become one, and DDIM by them.
 
 Notation of InstructPix2Pix: e(z, I, C) is the prediction for the noised latent z under the image condition I
-and the prompt C; the empty image condition is all zeros and the empty prompt is "".
+and the prompt C; the empty image condition is all zeros and the empty prompt is "". What a denoiser calls a prompt is
+any text that it reads: an instruction, or none.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, runtime_checkable
 
@@ -12,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from latenteditor.editing.noise_schedule import NoiseSchedule
+from latenteditor.editing.noise_schedule import CLEAN, NoiseSchedule
 
 EMPTY_PROMPT = ""
 
@@ -33,8 +34,8 @@ class Denoiser(Protocol):
     ) -> Float[Tensor, "batch channels rows columns"]:
         """One prediction per row of the batch, of the kind that `noise_schedule.prediction_type` names.
 
-        `image_condition` holds scaled latents of the unedited image, or exact zeros for "no image"; a
-        denoiser that was trained on unscaled ones unscales them itself.
+        `image_condition` holds scaled latents of the image to edit, the base of a view, or exact zeros for "no
+        image"; a denoiser that was trained on unscaled ones unscales them itself.
         """
         ...
 
@@ -58,7 +59,7 @@ class Guidance:
     """How strongly the edit follows the prompt; 2 to 12 is usual. Too high burns colours in. From
     InstructPix2Pix."""
     image: float = 1.5
-    """How strongly the edit keeps to the unedited view; 1 to 2 is usual. From InstructPix2Pix."""
+    """How strongly the edit keeps to the view as it was before the edit; 1 to 2 is usual. From InstructPix2Pix."""
 
     def combine(self, prediction: NoisePrediction) -> Float[Tensor, "views channels rows columns"]:
         """e(z,-,-) + s_I (e(z,I,-) - e(z,-,-)) + s_T (e(z,I,C) - e(z,I,-)): InstructPix2Pix, equation 3."""
@@ -137,6 +138,29 @@ def predict_in_batches(
             for first in range(0, len(noisy), size)
         ]
     )
+
+
+@torch.no_grad()
+def denoise(
+    denoiser: Denoiser,
+    noisy: Float[Tensor, "views channels rows columns"],
+    bases: Float[Tensor, "views channels rows columns"],
+    timesteps: Sequence[int],
+    prompt: str,
+    guidance: Guidance,
+    after_step: Callable[[Tensor, int], Tensor] | None = None,
+    max_batch: int | None = None,
+) -> Float[Tensor, "views channels rows columns"]:
+    """Guided DDIM along `timesteps`, conditioned on the `bases`, down to clean latents.
+
+    `after_step` may change the latents after each step; it is told the timestep they have reached.
+    """
+    for timestep, next_timestep in zip(timesteps, [*timesteps[1:], CLEAN], strict=True):
+        prediction = predict_guided(denoiser, noisy, bases, timestep, prompt, guidance, max_batch)
+        noisy = denoiser.noise_schedule.ddim_step(noisy, prediction, timestep, next_timestep)
+        if after_step is not None:
+            noisy = after_step(noisy, next_timestep)
+    return noisy
 
 
 def require_batch(max_batch: int | None) -> None:

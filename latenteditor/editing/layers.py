@@ -13,6 +13,9 @@ from torch import Tensor
 
 from latenteditor.editing.delta_mask import blend
 
+# Checkpoints are older than these names: on disk an instruction is a prompt, and a prompt a request.
+SAVED_AS = {"instruction": "prompt", "prompt": "request", "prompt_number": "request_number"}
+
 
 @dataclass
 class Layer:
@@ -20,12 +23,12 @@ class Layer:
 
     number: int
     """Which layer it is, counted from 1; a number is never given twice."""
+    instruction: str
+    """What it stands for: one thing to change."""
     prompt: str
-    """The instruction, for one thing."""
-    request: str
-    """The whole prompt it is a part of, as the user wrote it."""
-    request_number: int
-    """Which request, counted from 1: layers of one request are edited together."""
+    """The whole prompt that the instruction is a part of, as somebody typed it."""
+    prompt_number: int
+    """Which prompt, counted from 1: layers of one prompt are edited together."""
     active: bool = True
     """Whether it is switched on."""
     edited: dict[int, Float[Tensor, "channels rows columns"]] = field(default_factory=dict)
@@ -56,20 +59,25 @@ class LayerStack:
         """Starts without a layer."""
         self.layers: list[Layer] = []
         self._last_number = 0
-        self._last_request = 0
+        self._last_prompt_number = 0
 
-    def add(self, prompts: Sequence[str], request: str) -> list[Layer]:
-        """Puts a layer for each of a request's instructions on top."""
-        self._last_request += 1
-        for prompt in prompts:
+    def add(self, instructions: Sequence[str], prompt: str) -> list[Layer]:
+        """Puts a layer for each of a prompt's instructions on top."""
+        self._last_prompt_number += 1
+        for instruction in instructions:
             self._last_number += 1
-            self.layers.append(Layer(self._last_number, prompt, request, self._last_request))
+            self.layers.append(Layer(self._last_number, instruction, prompt, self._last_prompt_number))
         return self.latest
 
     @property
     def latest(self) -> list[Layer]:
-        """The layers of the last request that are still there."""
-        return [layer for layer in self.layers if layer.request_number == self._last_request]
+        """The layers of the last prompt that are still there."""
+        return [layer for layer in self.layers if layer.prompt_number == self._last_prompt_number]
+
+    @property
+    def top(self) -> list[Layer]:
+        """The highest layers: those of the last prompt of which any is still there."""
+        return [layer for layer in self.layers if layer.prompt_number == self.layers[-1].prompt_number]
 
     @property
     def active(self) -> list[Layer]:
@@ -98,34 +106,34 @@ class LayerStack:
         return layer
 
     def compose(
-        self, view: int, original: Float[Tensor, "channels rows columns"], below_request: int | None = None
+        self, view: int, original: Float[Tensor, "channels rows columns"], below_prompt: int | None = None
     ) -> Float[Tensor, "channels rows columns"]:
         """A view as its layers make it: the original, and what each active layer changes, one over the other.
 
         Args:
             view: Its index.
             original: The unedited view.
-            below_request: Leaves out the layers of this request and later ones.
+            below_prompt: Leaves out the layers of this prompt and later ones.
         """
         for layer in self.layers:
-            if below_request is None or layer.request_number < below_request:
+            if below_prompt is None or layer.prompt_number < below_prompt:
                 original = layer.over(view, original)
         return original
 
     def listing(self) -> str:
         """The layers in one line."""
         return ", ".join(
-            f"layer {layer.number} '{layer.prompt}' ({'on' if layer.active else 'off'})" for layer in self.layers
+            f"layer {layer.number} '{layer.instruction}' ({'on' if layer.active else 'off'})" for layer in self.layers
         )
 
     def state_dict(self) -> dict[str, Any]:
         """Everything, in plain containers and CPU tensors."""
         return {
             "last_number": self._last_number,
-            "last_request": self._last_request,
+            "last_request": self._last_prompt_number,
             "layers": [
                 {
-                    **vars(layer),
+                    **{SAVED_AS.get(name, name): value for name, value in vars(layer).items()},
                     "edited": {view: edited.cpu().clone() for view, edited in layer.edited.items()},
                     "masks": {view: mask.cpu().clone() for view, mask in layer.masks.items()},
                 }
@@ -135,5 +143,12 @@ class LayerStack:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restores everything."""
-        self._last_number, self._last_request = state["last_number"], state["last_request"]
-        self.layers = [Layer(**layer) for layer in state["layers"]]
+        self._last_number, self._last_prompt_number = state["last_number"], state["last_request"]
+        self.layers = [_read_layer(layer) for layer in state["layers"]]
+
+
+def _read_layer(saved: dict[str, Any]) -> Layer:
+    """A layer as a checkpoint holds it."""
+    names = {on_disk: name for name, on_disk in SAVED_AS.items()}
+    content: dict[str, Any] = {names.get(key, key): value for key, value in saved.items()}
+    return Layer(**content)

@@ -1,7 +1,7 @@
 """How one image is edited: into latents, through an editor of latents, and back into an image.
 
 Instruct-NeRF2NeRF trains on images and edits them with a latent diffusion model, so each edit passes the
-autoencoder twice. With no mask this is its edit; a mask keeps the photograph outside it, bit for bit.
+autoencoder twice. With no mask this is its edit; a mask keeps the image outside it as it was, bit for bit.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from latenteditor.editing.dataset_update import Resumable
 from latenteditor.editing.delta_mask import blend
-from latenteditor.editing.editor import Edit, Editor, Surveyor
+from latenteditor.editing.editor import Edit, Editor, LatentEditor, Surveyor
 
 
 @runtime_checkable
@@ -47,35 +47,35 @@ class PixelEditor:
     def edit(
         self,
         rendered: Float[Tensor, "views 3 height width"],
-        originals: Float[Tensor, "views 3 height width"],
+        bases: Float[Tensor, "views 3 height width"],
         views: Sequence[int],
-        prompt: str,
+        instruction: str,
     ) -> Edit:
-        """M D(z_e) + (1 - M) I: the decoded edit in the mask, the photograph elsewhere; all of the renderings' size."""
-        originals = originals.to(rendered)
+        """M D(z_e) + (1 - M) I: the decoded edit in the mask, the base elsewhere; all of the renderings' size."""
+        bases = bases.to(rendered)
         height, width = rendered.shape[-2:]
-        rendered_latents, original_latents = (self.encode(images) for images in (rendered, originals))
-        edited, mask, score = self.editor.edit(rendered_latents, original_latents, views, prompt)
+        rendered_latents, base_latents = (self.encode(images) for images in (rendered, bases))
+        edited, mask, score = self.editor.edit(rendered_latents, base_latents, views, instruction)
         images = _resize(self.autoencoder.decode(edited), (height, width))
         mask = _enlarge(mask.float(), (height, width)) > 0
         score = None if score is None else _enlarge(score, (height, width))
-        return Edit(blend(mask, images, originals), mask, score)
+        return Edit(blend(mask, images, bases), mask, score)
 
     def encode(self, images: Float[Tensor, "views 3 height width"]) -> Float[Tensor, "views channels rows columns"]:
         """The latents of images of any size."""
         height, width = images.shape[-2:]
         return self.autoencoder.encode(_resize(images, (self._multiple(height), self._multiple(width))))
 
-    def surveyed(self, prompt: str) -> bool:
+    def surveyed(self, instruction: str) -> bool:
         """Whether the editor of latents knows all views, or does not look before it edits."""
-        return not isinstance(self.editor, Surveyor) or self.editor.surveyed(prompt)
+        return not isinstance(self.editor, Surveyor) or self.editor.surveyed(instruction)
 
     @torch.no_grad()
-    def survey(self, originals: Sequence[Float[Tensor, "3 _ _"]], prompt: str) -> list[Bool[Tensor, "1 _ _"]]:
+    def survey(self, bases: Sequence[Float[Tensor, "3 _ _"]], instruction: str) -> list[Bool[Tensor, "1 _ _"]]:
         """The masks of all views, at the resolution of their latents; no mask stands for all of a view."""
         if not isinstance(self.editor, Surveyor):
             return [torch.ones(1, 1, 1, dtype=torch.bool)]
-        return self.editor.survey([self.encode(image[None])[0] for image in originals], prompt)
+        return self.editor.survey([self.encode(image[None])[0] for image in bases], instruction)
 
     def forget(self) -> None:
         """Lets the editor of latents drop what it knows of the views."""
@@ -94,6 +94,12 @@ class PixelEditor:
         """The nearest length that latent cells fill."""
         factor = self.autoencoder.factor
         return factor * max(1, round(side / factor))
+
+
+def latent_editor_of(editor: Editor) -> LatentEditor:
+    """What edits latents: the editor itself, or the one that an editor of images reaches through its autoencoder."""
+    inner: Any = editor.editor if isinstance(editor, PixelEditor) else editor
+    return inner
 
 
 def _resize(images: Tensor, size: tuple[int, int]) -> Tensor:

@@ -1,6 +1,6 @@
 """The viewer's boxes, sliders and buttons, with which an edit is steered while it runs.
 
-They write into the edit's config, which everything reads anew, and call the pipeline's actions. The host holds the lock
+They write into the edit's config, which everything reads anew, and call the session's actions. The host holds the lock
 of training and rendering while one of their callbacks runs, so that nothing here meets a step or a frame half way.
 """
 
@@ -26,7 +26,7 @@ from nerfstudio.viewer.viewer_elements import (
 from PIL import Image
 from torch import nn
 
-from latenteditor.nerf.steering import Steering
+from latenteditor.nerf.edit_session import EditSession
 
 NO_LAYER = "none"
 MARKUP = re.compile(r"([\\`*_{}\[\]()<>#|~&!$])")
@@ -71,40 +71,69 @@ class Notes(ViewerElement[str]):
         self.gui_handle = viser_server.gui.add_markdown(self._markdown, image_root=Path(self._folder.name))
 
 
-class EditControls(nn.Module):
-    """The controls of one pipeline; a module without weights, since that is where the host looks for controls."""
+class Notices:
+    """The two lines of the controls: how far the edit has come, and what came of what was done last."""
 
-    def __init__(self, steering: Steering, masks: Sequence[str], composite: Any = None) -> None:
+    def __init__(self) -> None:
+        """Starts with what to do first."""
+        self.progress = Notes("No view was edited yet.")
+        self.outcome = Notes("Type a prompt, preview it on this view, then start.")
+
+    def show_progress(self, text: str) -> None:
+        """Shows how far the edit has come; what was said last stays."""
+        self.progress.show(text)
+
+    def say(self, text: str) -> None:
+        """Shows what came of what was done."""
+        self.outcome.show(text)
+
+
+class EditControls(nn.Module):
+    """The controls of one edit; a module without weights, since that is where the host looks for controls."""
+
+    def __init__(self, session: EditSession, notices: Notices, masks: Sequence[str], composite: Any = None) -> None:
         """Builds the controls.
 
         Args:
-            steering: What they call; its edit is what they write into.
-            masks: The kinds of mask that the pipeline knows.
+            session: What they call; its settings are what they write into.
+            notices: The lines they show.
+            masks: The kinds of mask that can be chosen.
             composite: A config with an option `composite`, where the scene can be shown so.
         """
         super().__init__()
-        edit = steering.edit
-        guidance, mask = edit.guidance, edit.delta_mask
         self.camera = ViewerControl()
-        self._steering = steering
+        self._session = session
+        self._notices = notices
         self._boxes: list[Callable[[], None]] = []
-        self._progress = Notes("No view was edited yet.")
-        self._notes = Notes("Type a prompt, preview it on this view, then start.")
         self._layer = ViewerDropdown("layer", NO_LAYER, [NO_LAYER], hint="Edits, the lowest first")
-        share = {"min_value": 0.0, "max_value": 1.0, "step": 0.01}
-        elements: list[ViewerElement[Any]] = [
-            self._box(ViewerText, "prompt", edit, "prompt", "What to change, as in: turn the bear into a panda"),
+        prompt, *settings = self._make_boxes(masks, composite)
+        # The lines lie below the buttons, which would move away from under the mouse as these grow and shrink.
+        elements = [prompt, *self._make_buttons(), notices.progress, notices.outcome, *settings]
+        # The host finds controls among attributes, and shows them in the order of their names.
+        for index, element in enumerate(elements):
+            setattr(self, f"control_{index:02d}", element)
+
+    def _make_buttons(self) -> list[ViewerElement[Any]]:
+        """What somebody can do, and the layer it is done to."""
+        session = self._session
+        return [
             ViewerButton("Preview on this view", self._act(self._preview)),
-            ViewerButton("Start", self._act(steering.start)),
-            ViewerButton("Pause editing", self._act(steering.pause)),
-            ViewerButton("Edit every view now", self._act(steering.edit_every_view)),
-            ViewerButton("Reset to original", self._act(steering.reset)),
+            ViewerButton("Start", self._act(session.start)),
+            ViewerButton("Pause editing", self._act(session.pause)),
+            ViewerButton("Edit every view now", self._act(session.edit_every_view)),
+            ViewerButton("Reset to original", self._act(session.reset)),
             self._layer,
-            ViewerButton("Switch layer on / off", self._act(lambda: self._on_layer(steering.switch_layer))),
-            ViewerButton("Remove layer", self._act(lambda: self._on_layer(steering.remove_layer))),
-            # Below the buttons, which would move away from under the mouse as these grow and shrink.
-            self._progress,
-            self._notes,
+            ViewerButton("Switch layer on / off", self._act(lambda: self._on_layer(session.switch_layer))),
+            ViewerButton("Remove layer", self._act(lambda: self._on_layer(session.remove_layer))),
+        ]
+
+    def _make_boxes(self, masks: Sequence[str], composite: Any) -> list[ViewerElement[Any]]:
+        """The prompt and the settings."""
+        edit = self._session.config.edit
+        guidance, mask = edit.guidance, edit.delta_mask
+        share = {"min_value": 0.0, "max_value": 1.0, "step": 0.01}
+        boxes: list[ViewerElement[Any]] = [
+            self._box(ViewerText, "prompt", edit, "prompt", "What to change, as in: turn the bear into a panda"),
             self._box(ViewerNumber, "text guidance", guidance, "text", "How strongly the edit follows the prompt"),
             self._box(ViewerNumber, "image guidance", guidance, "image", "How strongly it keeps to the unedited view"),
             self._box(
@@ -117,25 +146,19 @@ class EditControls(nn.Module):
         ]
         if composite is not None:
             hint = "Shows the unedited scene outside the region; needs the mask 'field'"
-            elements.append(self._box(ViewerCheckbox, "original outside", composite, "composite", hint))
-        # The host finds controls among attributes, and shows them in the order of their names.
-        for index, element in enumerate(elements):
-            setattr(self, f"control_{index:02d}", element)
+            boxes.append(self._box(ViewerCheckbox, "original outside", composite, "composite", hint))
+        return boxes
 
     def say(self, text: str) -> None:
         """Shows a line, and the layers as they are now."""
-        self._notes.show(text)
+        self._notices.say(text)
         self.list_layers()
-
-    def show_progress(self, text: str) -> None:
-        """Shows how far the edit has come; what was said last stays."""
-        self._progress.show(text)
 
     def list_layers(self) -> None:
         """Shows the layers as they are now."""
-        layers = self._steering.layers.layers
+        layers = self._session.layers.layers
         # The box is narrow: what matters comes first.
-        names = [f"{layer.number} {'on' if layer.active else 'off'}: {layer.prompt}" for layer in layers]
+        names = [f"{layer.number} {'on' if layer.active else 'off'}: {layer.instruction}" for layer in layers]
         if (names or [NO_LAYER]) == self._layer.options:
             return
         chosen = _number(self._layer.value)
@@ -157,12 +180,12 @@ class EditControls(nn.Module):
                 return
             setattr(owner, name, value)
             try:
-                self._steering.check_edit()
+                self._session.check_edit()
             except ValueError:
                 setattr(owner, name, before)
                 element.value = shown()
                 raise
-            self._steering.settings_changed()
+            self._session.save_settings()
 
         element = kind(label, default_value=shown(), cb_hook=self._tell(take), hint=hint, **options)
         self._boxes.append(take)
@@ -200,12 +223,12 @@ class EditControls(nn.Module):
         if not clients:
             return
         aspect = next(iter(clients.values())).camera.aspect
-        size = self._steering.image_size
+        size = self._session.scene.image_size
         camera = self.camera.get_camera(round(size / max(aspect, 1.0)), round(size * min(aspect, 1.0)))
         assert camera is not None
-        self._notes.show("The view is being edited ...")
-        picture, said = self._steering.preview(camera)
-        self._notes.show(said, picture.cpu().numpy())
+        self._notices.say("The view is being edited ...")
+        picture, said = self._session.preview(camera)
+        self._notices.outcome.show(said, picture.cpu().numpy())
 
     def _on_layer(self, action: Callable[[int], str]) -> str:
         """Acts on the layer that is chosen."""

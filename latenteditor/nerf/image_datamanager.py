@@ -15,7 +15,8 @@ from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackAttrib
 from nerfstudio.model_components.ray_generators import RayGenerator
 from torch import Tensor
 
-from latenteditor.nerf.datamanager import EditableDataManager, ResizedPhotographs, Views, camera_sizes
+from latenteditor.nerf.editable_views import EditableDataManager, EditableViews
+from latenteditor.nerf.photographs import ResizedPhotographs, camera_sizes, require_photographs
 
 
 @dataclass
@@ -107,7 +108,7 @@ class ImageDataManager(EditableDataManager):
         self.load_views()
         return super().get_training_callbacks(training_callback_attributes)
 
-    def load_views(self) -> Views:
+    def load_views(self) -> EditableViews:
         """Reads the training photographs, unless that was done before."""
         if self.views is None:
             self.views = self._read(self.train_photographs)
@@ -133,7 +134,7 @@ class ImageDataManager(EditableDataManager):
         self, dataset: InputDataset, num_rays: int
     ) -> tuple[ResizedPhotographs, PatchesOfViews, PixelSampler, RayGenerator]:
         """What rays through the photographs of a dataset need; reads their masks, but not the photographs."""
-        self._check_photographs(dataset)
+        require_photographs(dataset, self.get_datapath())
         image_size = self.config.image_size
         if image_size is not None and image_size < 1:
             raise ValueError(
@@ -161,13 +162,13 @@ class ImageDataManager(EditableDataManager):
         # Given to setup() instead, the patch size would come too late to round the number of rays by.
         return PatchPixelSamplerConfig(patch_size=size, num_rays_per_batch=num_rays).setup()
 
-    def _read(self, photographs: ResizedPhotographs) -> Views:
+    def _read(self, photographs: ResizedPhotographs) -> EditableViews:
         """The photographs, where --pipeline.datamanager.images-on-gpu wants them."""
         device = self.device if self.config.images_on_gpu else "cpu"
         images = (photographs[index]["image"].permute(2, 0, 1) for index in range(len(photographs)))
-        return Views([image.to(device) for image in images], kind="images")
+        return EditableViews([image.to(device) for image in images], kind="images")
 
-    def _batch(self, pixels: Int[Tensor, "rays 3"], views: Views | None) -> dict[str, Any]:
+    def _batch(self, pixels: Int[Tensor, "rays 3"], views: EditableViews | None) -> dict[str, Any]:
         """The host's batch for these pixels."""
         batch: dict[str, Any] = {"indices": pixels, "patch_size": self.patch_size}
         if views is not None:

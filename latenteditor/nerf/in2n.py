@@ -21,14 +21,16 @@ from nerfstudio.pipelines.base_pipeline import VanillaPipelineConfig
 from nerfstudio.utils.rich_utils import CONSOLE
 from torch import Tensor, nn
 
-from latenteditor.editing.editor import EditConfig, LatentEditor
+from latenteditor.editing.editor import EditConfig
+from latenteditor.editing.layers import LayerStack
 from latenteditor.editing.pixel_editor import PixelEditor
-from latenteditor.nerf.datamanager import without_alpha
-from latenteditor.nerf.editable_scene import TrainingScene
-from latenteditor.nerf.editing_pipeline import EditingConfig, EditingPipeline, load_latent_editor
+from latenteditor.nerf.edit_session import EditCosts, EditingConfig, EditorLoader
+from latenteditor.nerf.editable_scene import SceneView, TrainingScene
+from latenteditor.nerf.editing_pipeline import EditingPipeline, load_latent_editor
 from latenteditor.nerf.image_datamanager import ImageDataManager, ImageDataManagerConfig
-from latenteditor.nerf.latent_model import evaluation
+from latenteditor.nerf.latent_display import evaluation
 from latenteditor.nerf.latent_nerfacto import require_same_sizes
+from latenteditor.nerf.photographs import without_alpha
 from latenteditor.networks.autoencoder import load_autoencoder
 from latenteditor.networks.perceptual import SMALLEST_IMAGE, PerceptualDistance, load_perceptual_distance
 
@@ -172,6 +174,45 @@ class In2nPipelineConfig(VanillaPipelineConfig, EditingConfig):
     """Lets edited views move the cameras, as in the public code of Instruct-NeRF2NeRF. For comparisons."""
 
 
+class ImageScene(TrainingScene):
+    """A scene of colors; it keeps no unedited scene beside it."""
+
+    def __init__(self, datamanager: ImageDataManager, model: In2nModel, config: In2nPipelineConfig) -> None:
+        """Renders what is edited, and trains cameras, as the config says."""
+        super().__init__(datamanager, model)
+        self._config = config
+
+    @property
+    def image_size(self) -> int:
+        """Pixels along the long side of its views."""
+        cameras = self.datamanager.train_ray_generator.cameras
+        return int(torch.maximum(cameras.height, cameras.width).max())
+
+    def render(self, view: int) -> SceneView:
+        """What the view shows now."""
+        in_training_mode = self._config.render_edits_in_training_mode
+        render = self.model.render_view_in_training_mode if in_training_mode else self.model.render_view
+        return render(self.datamanager.camera(view), view)
+
+    def views_from(
+        self, camera: Cameras
+    ) -> tuple[Float[Tensor, "1 channels rows columns"], Float[Tensor, "1 channels rows columns"]]:
+        """What the scene shows now, twice."""
+        with evaluation(self.model):
+            rendered = self.model.get_outputs_for_camera(camera)["rgb"]
+        image = rendered.to(self.model.device).permute(2, 0, 1)[None].float()
+        return image, image
+
+    def images(self, views: Float[Tensor, "views channels rows columns"]) -> Float[Tensor, "views 3 height width"]:
+        """The images as they are."""
+        return views
+
+    def freeze_cameras(self) -> None:
+        """Cameras do not train on edited views, unless it was asked for."""
+        if not self._config.train_cameras_on_edits:
+            super().freeze_cameras()
+
+
 class In2nPipeline(EditingPipeline):
     """Edits the images that a nerfacto is trained on."""
 
@@ -210,56 +251,19 @@ class In2nPipeline(EditingPipeline):
         model: Any = self.model
         return model
 
-    def load_editor(self, device: str | torch.device) -> PixelEditor:
-        """Loads the InstructPix2Pix that edits, and the autoencoder through which images reach it."""
-        edit = self.config.edit
-        autoencoder = load_autoencoder(self.config.autoencoder or edit.model, device, edit.half_precision)
-        return PixelEditor(load_latent_editor(edit, device, autoencoder.channels), autoencoder)
+    def make_scene(self) -> ImageScene:
+        """Makes a scene of images."""
+        return ImageScene(self.datamanager, self.in2n_model, self.config)
 
-    @property
-    def latent_editor(self) -> LatentEditor | None:
-        """The editor of latents behind the autoencoder."""
-        editor: Any = self.editor
-        return editor and editor.editor
+    def editor_loader(self, device: str | torch.device) -> EditorLoader:
+        """Returns what loads the InstructPix2Pix that edits, and the autoencoder through which images reach it."""
+        edit, folder = self.config.edit, self.config.autoencoder
 
-    @property
-    def image_size(self) -> int:
-        """Pixels along the long side of its views."""
-        cameras = self.datamanager.train_ray_generator.cameras
-        return int(torch.maximum(cameras.height, cameras.width).max())
+        def load(layers: LayerStack, costs: EditCosts) -> PixelEditor:
+            autoencoder = load_autoencoder(folder or edit.model, device, edit.half_precision)
+            return PixelEditor(load_latent_editor(edit, device, autoencoder.channels), autoencoder)
 
-    def views_from(
-        self, camera: Cameras
-    ) -> tuple[Float[Tensor, "1 channels rows columns"], Float[Tensor, "1 channels rows columns"]]:
-        """The latents of what the scene shows now, twice: it keeps no unedited scene."""
-        self.require_editor()
-        editor: Any = self.editor
-        with evaluation(self.in2n_model):
-            shown = self.in2n_model.get_outputs_for_camera(camera)["rgb"]
-        image = shown.to(self.device).permute(2, 0, 1)[None]
-        latents = editor.encode(image.float())
-        return latents, latents
-
-    def decoded(self, latents: Float[Tensor, "views channels rows columns"]) -> Float[Tensor, "views 3 height width"]:
-        """Images of latents."""
-        editor: Any = self.editor
-        return editor.autoencoder.decode(latents).clamp(0, 1)
-
-    def make_scene(self) -> TrainingScene:
-        """Makes a scene that shows images."""
-        data, model = self.datamanager, self.in2n_model
-        in_training_mode = self.config.render_edits_in_training_mode
-        render = model.render_view_in_training_mode if in_training_mode else model.render_view
-        return TrainingScene(data, lambda view: render(data.camera(view), view))
-
-    def shown(self, views: Float[Tensor, "views channels rows columns"]) -> Float[Tensor, "views 3 height width"]:
-        """Returns the images as they are."""
-        return views
-
-    def freeze_cameras(self) -> None:
-        """Cameras do not train on edited views, unless it was asked for."""
-        if not self.config.train_cameras_on_edits:
-            super().freeze_cameras()
+        return load
 
     def load_pipeline(self, loaded_state: dict[str, Any], step: int) -> None:
         """Loads a nerfacto run, which is edited from here on, or an edited run, whose edit goes on.

@@ -21,12 +21,15 @@ from torch import Tensor, nn
 from latenteditor.editing.delta_mask import DeltaMaskConfig, relevance_mask
 from latenteditor.editing.editor import LatentEditor
 from latenteditor.editing.layers import LayerStack
-from latenteditor.nerf.datamanager import Views
-from latenteditor.nerf.editable_scene import TrainingScene
-from latenteditor.nerf.editing_pipeline import EditingConfig, EditingPipeline, load_latent_editor
+from latenteditor.nerf.datamanager import LatentDataManager
+from latenteditor.nerf.edit_session import EditCosts, EditingConfig, EditorLoader
+from latenteditor.nerf.editable_scene import SceneView, TrainingScene
+from latenteditor.nerf.editable_views import EditableViews
+from latenteditor.nerf.editing_pipeline import EditingPipeline, load_latent_editor
 from latenteditor.nerf.latent_model import LatentNerfactoModel, LatentNerfactoModelConfig
 from latenteditor.nerf.latent_nerfacto import LatentNerfactoPipeline, LatentNerfactoPipelineConfig
 from latenteditor.nerf.relevance import PRIOR_POSITIONS, RelevanceConfig, RelevanceHead
+from latenteditor.networks.autoencoder import Autoencoder
 
 ORIGINAL = "_model.original."
 RELEVANCE = "_model.relevance."
@@ -136,19 +139,19 @@ class LatentEditorModel(LatentNerfactoModel):
         density, _ = scene.field.get_density(ray_samples)
         return scene.field.unit_positions(ray_samples), ray_samples.get_weights(density)
 
-    def _shown(self, rays: RayBundle, size: tuple[int, int]) -> dict[str, Tensor]:
+    def _maps_at(self, rays: RayBundle, size: tuple[int, int]) -> dict[str, Tensor]:
         """Returns the edited scene's maps; `original`, `relevance` and `mask_overlay` are made when asked for."""
-        maps = super()._shown(rays, size)
+        maps = super()._maps_at(rays, size)
         original = self.original
         if original is None:
             return maps
         active = [layer.number for layer in self.layers.active]
         maps = LazyMaps(maps)
-        maps["original"] = lambda: original._shown(rays, size)["rgb"]
+        maps["original"] = lambda: original._maps_at(rays, size)["rgb"]
         maps["relevance"] = lambda: _enlarge(self.render_relevance(rays, active), size, "bilinear")
         maps["mask_overlay"] = lambda: _tint(maps["rgb"], self.region(rays, active, size))
         if self.config.composite and self.relevance:
-            self._composite(maps, original._shown(rays, size), self.region(rays, active, size))
+            self._composite(maps, original._maps_at(rays, size), self.region(rays, active, size))
         elif renderers.BACKGROUND_COLOR_OVERRIDE is not None:
             maps.make_all()  # The background is known only now.
         return maps
@@ -199,6 +202,73 @@ class LazyMaps(dict[str, Any]):
         self.values()
 
 
+class LatentScene(TrainingScene):
+    """A scene of latents: as the adapter refines them, and beside it the scene as it was before its first edit."""
+
+    def __init__(self, datamanager: LatentDataManager, model: LatentEditorModel, autoencoder: Autoencoder) -> None:
+        """Shows its views decoded by `autoencoder`."""
+        super().__init__(datamanager, model)
+        self._autoencoder = autoencoder
+
+    @property
+    def image_size(self) -> int:
+        """Pixels along the long side of its views."""
+        return int(self.model.image_size)
+
+    def render(self, view: int) -> SceneView:
+        """The refined latents from the view's camera."""
+        return self.model.render_latents(self.datamanager.camera(view))
+
+    def views_from(
+        self, camera: Cameras
+    ) -> tuple[Float[Tensor, "1 channels rows columns"], Float[Tensor, "1 channels rows columns"]]:
+        """The refined latents of the unedited scene, and of the scene as it is now."""
+        original = self.model if self.model.original is None else self.model.original
+        unedited, now = (scene.latents_from(camera)[None] for scene in (original, self.model))
+        return unedited, now
+
+    def images(self, views: Float[Tensor, "views channels rows columns"]) -> Float[Tensor, "views 3 height width"]:
+        """The decoded latents."""
+        return self._autoencoder.decode(views)
+
+    def keep_original(self) -> None:
+        """Keeps the scene as it is before its first edit."""
+        self.model.keep_original()
+
+
+class FieldAgreement:
+    """Lets all views agree in 3D on where an instruction applies, by a relevance head of its layer's own."""
+
+    def __init__(
+        self, model: LatentEditorModel, datamanager: LatentDataManager, layers: LayerStack, costs: EditCosts
+    ) -> None:
+        """Keeps the heads with `model`, and adds the time that their fits take to `costs`."""
+        self._model = model
+        self._datamanager = datamanager
+        self._layers = layers
+        self._costs = costs
+
+    def __call__(self, instruction: str, relevance: list[Float[Tensor, "1 _ _"]]) -> list[Float[Tensor, "1 _ _"]]:
+        """Fits the relevance head of an instruction's layer to the relevance of all views, and renders it from each."""
+        started = perf_counter()
+        model, data = self._model, self._datamanager
+        model.keep_original()
+        layer = next(layer.number for layer in self._layers.top if layer.instruction == instruction)
+        wanted = EditableViews(relevance, "relevance")
+
+        def sample(num_rays: int) -> tuple[RayBundle, Tensor]:
+            cells, rays = data.sample_rays(num_rays)
+            return rays, wanted.at(cells)
+
+        CONSOLE.log(f"Fitting the relevance of '{instruction}' to {len(relevance)} views.")
+        model.fit_relevance(layer, sample)
+        cameras = (data.camera(view) for view in range(len(relevance)))
+        rays = (camera.to(model.device).generate_rays(camera_indices=0, keep_shape=True) for camera in cameras)
+        agreed = [model.render_relevance(bundle, [layer]).permute(2, 0, 1) for bundle in rays]
+        self._costs.relevance_seconds += perf_counter() - started
+        return agreed
+
+
 @dataclass
 class LatentEditorPipelineConfig(LatentNerfactoPipelineConfig, EditingConfig):
     """A latent scene and the edit it goes through."""
@@ -227,61 +297,18 @@ class LatentEditorPipeline(EditingPipeline, LatentNerfactoPipeline):
         model: Any = self.model
         return model
 
-    def load_editor(self, device: str | torch.device) -> LatentEditor:
-        """Loads the InstructPix2Pix that edits."""
-        return load_latent_editor(self.config.edit, device, self.autoencoder.channels, self.agree)
+    def make_scene(self) -> LatentScene:
+        """Makes a scene of latents."""
+        return LatentScene(self.datamanager, self.editor_model, self.autoencoder)
 
-    def make_scene(self) -> TrainingScene:
-        """Makes a scene that shows the adapter's latents."""
-        data, model = self.datamanager, self.latent_model
-        return TrainingScene(data, lambda view: model.render_latents(data.camera(view)))
+    def editor_loader(self, device: str | torch.device) -> EditorLoader:
+        """Returns what loads the InstructPix2Pix that edits."""
+        edit, channels, model, data = self.config.edit, self.autoencoder.channels, self.editor_model, self.datamanager
 
-    def shown(self, views: Float[Tensor, "views channels rows columns"]) -> Float[Tensor, "views 3 height width"]:
-        """Returns the decoded latents."""
-        return self.autoencoder.decode(views)
+        def load(layers: LayerStack, costs: EditCosts) -> LatentEditor:
+            return load_latent_editor(edit, device, channels, FieldAgreement(model, data, layers, costs))
 
-    @property
-    def image_size(self) -> int:
-        """Pixels along the long side of its views."""
-        return int(self.latent_model.image_size)
-
-    def views_from(
-        self, camera: Cameras
-    ) -> tuple[Float[Tensor, "1 channels rows columns"], Float[Tensor, "1 channels rows columns"]]:
-        """The refined latents of the unedited scene, and of the scene as it is now."""
-        model = self.editor_model
-        original = model if model.original is None else model.original
-        unedited, now = (scene.latents_from(camera)[None] for scene in (original, model))
-        return unedited, now
-
-    def decoded(self, latents: Float[Tensor, "views channels rows columns"]) -> Float[Tensor, "views 3 height width"]:
-        """Images of latents."""
-        return self.autoencoder.decode(latents).clamp(0, 1)
-
-    def keep_original(self) -> None:
-        """Keeps the scene as it is before its first edit."""
-        self.editor_model.keep_original()
-
-    def agree(self, prompt: str, relevance: list[Float[Tensor, "1 _ _"]]) -> list[Float[Tensor, "1 _ _"]]:
-        """Fits the relevance head of an instruction's layer to the relevance of all views, and renders it from each."""
-        assert self.update is not None
-        started = perf_counter()
-        self.keep_original()
-        model, data = self.editor_model, self.datamanager
-        layer = next(layer.number for layer in self.update.current if layer.prompt == prompt)
-        wanted = Views(relevance, "relevance")
-
-        def sample(num_rays: int) -> tuple[RayBundle, Tensor]:
-            cells, rays = data.sample_rays(num_rays)
-            return rays, wanted.at(cells)
-
-        CONSOLE.log(f"Fitting the relevance of '{prompt}' to {len(relevance)} views.")
-        model.fit_relevance(layer, sample)
-        cameras = (data.camera(view) for view in range(len(relevance)))
-        rays = (camera.to(model.device).generate_rays(camera_indices=0, keep_shape=True) for camera in cameras)
-        agreed = [model.render_relevance(bundle, [layer]).permute(2, 0, 1) for bundle in rays]
-        self.costs.relevance_seconds += perf_counter() - started
-        return agreed
+        return load
 
     def load_pipeline(self, loaded_state: dict[str, Any], step: int) -> None:
         """Loads a reconstruction, which is edited from here on, or an edited run, whose edit goes on."""

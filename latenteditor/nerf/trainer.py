@@ -14,7 +14,7 @@ from nerfstudio.engine.trainer import Trainer, TrainerConfig
 from nerfstudio.utils import writer
 from nerfstudio.utils.rich_utils import CONSOLE
 
-from latenteditor.nerf.editing_pipeline import NothingToEdit
+from latenteditor.nerf.edit_session import NothingToEdit
 
 
 @dataclass

@@ -40,9 +40,9 @@ class AddOne:
     def __init__(self) -> None:
         self.batches: list[list[int]] = []
 
-    def edit(self, rendered, originals, views, prompt):
+    def edit(self, rendered, bases, views, instruction):
         self.batches.append(list(views))
-        return Edit(rendered + 1.0, torch.ones_like(originals[:, :1], dtype=torch.bool), None)
+        return Edit(rendered + 1.0, torch.ones_like(bases[:, :1], dtype=torch.bool), None)
 
 
 def change() -> torch.Tensor:
@@ -90,7 +90,7 @@ def test_views_of_one_size_share_a_batch():
     edited = update.edit_views([0, 1, 2, 3, 4])
     assert update.editor.batches == [[0, 2, 4], [1, 3]]
     assert sorted(row.view for row in edited) == [0, 1, 2, 3, 4]
-    assert all(row.target.shape == update.scene.original(row.view).shape for row in edited)
+    assert all(row.edited.shape == update.scene.original(row.view).shape for row in edited)
 
 
 def test_the_whole_training_set_is_edited_in_the_region_and_kept_elsewhere_bit_for_bit():
@@ -156,38 +156,38 @@ def test_reset_gives_the_originals_back_and_keeps_the_layers_switched_off():
 
 
 class PaintRow:
-    """Paints the row that the prompt names with the number it names: "3: 5" makes the third row five."""
+    """Paints the row that the instruction names with the number it names: "3: 5" makes the third row five."""
 
-    def edit(self, rendered, originals, views, prompt):
-        row, value = (int(word) for word in prompt.split(":"))
-        mask = torch.zeros_like(originals[:, :1], dtype=torch.bool)
+    def edit(self, rendered, bases, views, instruction):
+        row, value = (int(word) for word in instruction.split(":"))
+        mask = torch.zeros_like(bases[:, :1], dtype=torch.bool)
         mask[:, :, row] = True
-        self.seen = originals
-        return Edit(torch.where(mask, float(value), originals), mask, None)
+        self.seen = bases
+        return Edit(torch.where(mask, float(value), bases), mask, None)
 
 
 def painted_update(scene: PerfectScene) -> IterativeDatasetUpdate:
     return IterativeDatasetUpdate(scene, PaintRow(), EditSchedule(EditScheduleConfig(), NUM_VIEWS))
 
 
-def paint(update: IterativeDatasetUpdate, *prompts: str) -> None:
-    update.begin(prompts, "; ".join(prompts))
+def paint(update: IterativeDatasetUpdate, *instructions: str) -> None:
+    update.begin(instructions, "; ".join(instructions))
     update.edit_views(range(NUM_VIEWS))
 
 
-def test_the_instructions_of_one_request_are_edited_together_and_the_later_wins_where_both_apply():
+def test_the_instructions_of_one_prompt_are_edited_together_and_the_later_wins_where_both_apply():
     scene = PerfectScene()
     update = painted_update(scene)
-    update.begin(["1: 5", "2: 6", "1: 7"], "request")
+    update.begin(["1: 5", "2: 6", "1: 7"], "several")
     edited = update.edit_views([0])
-    assert [row.prompt for row in edited] == ["1: 5", "2: 6", "1: 7"]
+    assert [row.instruction for row in edited] == ["1: 5", "2: 6", "1: 7"]
     assert (scene.targets[0][:, 1] == 7).all()
     assert (scene.targets[0][:, 2] == 6).all()
     assert torch.equal(scene.targets[0][:, 3:], scene.originals[0][:, 3:])
-    assert torch.equal(update.editor.seen[0], scene.originals[0]), "each starts from the view before the request"
+    assert torch.equal(update.editor.seen[0], scene.originals[0]), "each starts from the view before the prompt"
 
 
-def test_a_second_request_starts_from_what_the_first_made():
+def test_a_second_prompt_starts_from_what_the_first_made():
     scene = PerfectScene()
     update = painted_update(scene)
     paint(update, "1: 5")
@@ -235,6 +235,21 @@ def test_layers_survive_being_saved(tmp_path):
     assert [layer.number for layer in restored.add(["3: 7"], "3: 7")] == [3]
 
 
+def test_layers_are_saved_under_the_names_that_older_checkpoints_have():
+    update = painted_update(PerfectScene())
+    update.begin(["1: 5", "2: 6"], "1: 5; 2: 6")
+    state = update.layers.state_dict()
+    assert state.keys() == {"last_number", "last_request", "layers"}
+    _, second = state["layers"]
+    assert (second["number"], second["prompt"], second["request"], second["request_number"]) == (
+        2,
+        "2: 6",
+        "1: 5; 2: 6",
+        1,
+    )
+    assert second.keys() == {"number", "prompt", "request", "request_number", "active", "edited", "masks"}
+
+
 @pytest.mark.parametrize("change", [lambda update: update.remove(4), lambda update: update.switch(4, True)])
 def test_a_layer_that_is_not_there_is_refused_with_those_that_are(change):
     update = painted_update(PerfectScene())
@@ -251,13 +266,13 @@ def test_a_survey_finds_the_instructions_that_apply_anywhere():
     editor = LatentEditor(KnownEdit(change()), config)
     update = IterativeDatasetUpdate(scene, editor, EditSchedule(EditScheduleConfig(), NUM_VIEWS))
     update.begin([PROMPT, "something else"], "both")
-    assert [layer.prompt for layer in update.survey()] == [PROMPT]
+    assert [layer.instruction for layer in update.survey()] == [PROMPT]
     assert update.seconds == 0, "a survey is no view edit"
     update.edit_views([0])
     assert update.seconds > 0
 
 
-def test_a_request_that_is_taken_back_leaves_the_one_before_it_where_it_was():
+def test_a_prompt_that_is_taken_back_leaves_the_one_before_it_where_it_was():
     update = painted_update(PerfectScene())
     paint(update, "1: 5")
     first, progress, due = update.current, update.progress, update.schedule.views_dealt
@@ -278,8 +293,8 @@ def test_an_editor_that_does_not_look_before_it_edits_may_change_everything():
 def test_what_lies_above_a_changed_layer_is_looked_for_anew():
     editor = LatentEditor(KnownEdit(change()), EditConfig(PROMPT))
     update = IterativeDatasetUpdate(PerfectScene(), editor, EditSchedule(EditScheduleConfig(), NUM_VIEWS))
-    for request in (PROMPT, "another"):
-        update.begin([request], request)
+    for prompt in (PROMPT, "another"):
+        update.begin([prompt], prompt)
         update.edit_views([0])
     update.switch(2, False)
     assert editor.surveyed("another"), "what lies below did not change"

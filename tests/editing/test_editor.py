@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from latenteditor.editing.delta_mask import DeltaMaskConfig
-from latenteditor.editing.editor import EditConfig, Editor, LatentEditor, denoise
-from latenteditor.editing.guidance import Guidance
+from latenteditor.editing.editor import EditConfig, Editor, LatentEditor
+from latenteditor.editing.guidance import Guidance, denoise
 from tests.editing.denoisers import KnownEdit, noise_schedule
 
 ROWS, COLUMNS = 12, 16

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import torch
 
-from latenteditor.editing.editor import EditConfig, LatentEditor, denoise
-from latenteditor.editing.guidance import Guidance
+from latenteditor.editing.editor import EditConfig, LatentEditor
+from latenteditor.editing.guidance import Guidance, denoise
 from latenteditor.editing.pixel_editor import PixelEditor
 from latenteditor.networks.autoencoder import load_autoencoder
 from latenteditor.networks.instruct_pix2pix import load_instruct_pix2pix

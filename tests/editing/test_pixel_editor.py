@@ -52,22 +52,22 @@ def test_protocols_are_met():
 
 
 def test_without_a_mask_the_image_is_the_decoded_edit_everywhere():
-    originals = images(1)
-    edit = make_editor("none", change()).edit(images(0), originals, [0, 1], PROMPT)
+    bases = images(1)
+    edit = make_editor("none", change()).edit(images(0), bases, [0, 1], PROMPT)
     squares = Squares()
-    torch.testing.assert_close(edit.edited, squares.decode(squares.encode(originals) + change()), atol=1e-4, rtol=0)
+    torch.testing.assert_close(edit.edited, squares.decode(squares.encode(bases) + change()), atol=1e-4, rtol=0)
     assert edit.score is None
     assert edit.mask.shape == (2, 1, 24, 32)
     assert edit.mask.all()
 
 
 def test_with_a_mask_the_photograph_stays_outside_it_bit_for_bit():
-    originals, squares = images(1), Squares()
-    edited, mask, score = make_editor("per-view", change()).edit(images(0), originals, [0, 1], PROMPT)
+    bases, squares = images(1), Squares()
+    edited, mask, score = make_editor("per-view", change()).edit(images(0), bases, [0, 1], PROMPT)
     pixels = region().repeat_interleave(4, dim=1).repeat_interleave(4, dim=2)
     assert torch.equal(mask, pixels.expand(2, 1, 24, 32))
-    assert torch.equal(edited.where(~mask, 0.0), originals.where(~mask, 0.0))
-    inside = squares.decode(squares.encode(originals) + change()).where(mask, 0.0)
+    assert torch.equal(edited.where(~mask, 0.0), bases.where(~mask, 0.0))
+    inside = squares.decode(squares.encode(bases) + change()).where(mask, 0.0)
     torch.testing.assert_close(edited.where(mask, 0.0), inside, atol=1e-4, rtol=0)
     assert score is not None
     assert score.shape == mask.shape
@@ -90,10 +90,10 @@ def test_resizing_moves_nothing():
 
 
 def test_arguments_are_not_changed():
-    rendered, originals = images(0), images(1)
-    make_editor("per-view", change()).edit(rendered, originals, [0, 1], PROMPT)
+    rendered, bases = images(0), images(1)
+    make_editor("per-view", change()).edit(rendered, bases, [0, 1], PROMPT)
     assert torch.equal(rendered, images(0))
-    assert torch.equal(originals, images(1))
+    assert torch.equal(bases, images(1))
 
 
 def test_a_restored_editor_goes_on_as_the_one_that_was_saved():
@@ -106,8 +106,8 @@ def test_a_restored_editor_goes_on_as_the_one_that_was_saved():
 
 def test_an_editor_without_a_state_will_do():
     class Nothing:
-        def edit(self, rendered, originals, views, prompt):
-            return Edit(originals, torch.zeros_like(originals[:, :1], dtype=torch.bool), None)
+        def edit(self, rendered, bases, views, instruction):
+            return Edit(bases, torch.zeros_like(bases[:, :1], dtype=torch.bool), None)
 
     editor = PixelEditor(Nothing(), Squares())
     editor.load_state_dict(editor.state_dict())

@@ -33,10 +33,11 @@ def with_known_words(trainer):
     pipeline = trainer.pipeline
     config = pipeline.config.edit
     config.guidance.text, config.guidance.image, config.delta_mask.gate = 1.0, 1.0, 0.1
-    editor = LatentEditor(KnownWords(torch.zeros(1)), config, getattr(pipeline, "agree", None))
-    loaded = pipeline.editor
-    pipeline.editor = PixelEditor(editor, loaded.autoencoder) if isinstance(loaded, PixelEditor) else editor
-    pipeline.update.editor = pipeline.editor
+    session = pipeline.session
+    editor = LatentEditor(KnownWords(torch.zeros(1)), config, session.latent_editor.agree)
+    loaded = session.editor
+    session.editor = PixelEditor(editor, loaded.autoencoder) if isinstance(loaded, PixelEditor) else editor
+    session.update.editor = session.editor
     return trainer
 
 

@@ -116,7 +116,7 @@ def test_what_cannot_be_edited_by_is_refused_with_the_reason_and_taken_back(pipe
     before = elements(pipeline)[label].value
     assert complaint in enter(pipeline, label, value)
     assert elements(pipeline)[label].value == before
-    pipeline.steering.check_edit()
+    pipeline.session.check_edit()
 
 
 def test_an_edit_is_paused_and_goes_on(pipeline):
@@ -142,7 +142,7 @@ def test_another_prompt_starts_a_layer_on_top(pipeline):
     train(pipeline, range(4, 9))
     enter(pipeline, "prompt", "move it down")
     assert train(pipeline, range(9, 10)) == [1]
-    assert [layer.prompt for layer in pipeline.layers.layers] == ["move it up"], "only the button starts it"
+    assert [layer.instruction for layer in pipeline.layers.layers] == ["move it up"], "only the button starts it"
     assert "starts with the next step" in press(pipeline, "Start")
     train(pipeline, range(10, 12))
     assert pipeline.layers.listing() == "layer 1 'move it up' (on), layer 2 'move it down' (on)"
@@ -154,10 +154,10 @@ def test_a_button_acts_by_what_was_typed_though_its_callback_still_waits(pipelin
     elements(pipeline)["prompt"].value = "move it down"
     press(pipeline, "Start")
     train(pipeline, range(6, 7))
-    assert [layer.prompt for layer in pipeline.layers.layers] == ["move it up", "move it down"]
+    assert [layer.instruction for layer in pipeline.layers.layers] == ["move it up", "move it down"]
     elements(pipeline)["least noise"].value = 0.99
     assert "exceeds the most" in press(pipeline, "Pause editing")
-    assert not pipeline.steering.paused
+    assert not pipeline.session.paused
 
 
 def test_a_prompt_that_was_not_started_waits_for_the_button_though_reconstruction_ends(pipeline):
@@ -180,14 +180,14 @@ def test_nothing_starts_without_a_prompt(pipeline, label):
     train(pipeline, range(4, 6))
     enter(pipeline, "prompt", " ")
     assert press(pipeline, label) == "Type a prompt first."
-    assert not pipeline.steering.pending
+    assert not pipeline.session.pending
 
 
 def test_what_fails_is_said_on_the_page_too(pipeline, monkeypatch):
     def fail() -> str:
         raise RuntimeError("out of memory")
 
-    monkeypatch.setattr(pipeline.steering.layers, "numbered", lambda _: fail())
+    monkeypatch.setattr(pipeline.session.layers, "numbered", lambda _: fail())
     train(pipeline, range(4, 5))
     with pytest.raises(RuntimeError, match="out of memory"):
         press(pipeline, "Switch layer on / off")
@@ -200,7 +200,7 @@ def test_a_prompt_about_nothing_is_said_in_the_viewer_and_training_goes_on(pipel
     press(pipeline, "Start")
     assert train(pipeline, range(6, 8)) == [0, 0]
     assert "left as it was" in elements(pipeline)[""].content
-    assert pipeline.steering.paused
+    assert pipeline.session.paused
     assert pipeline.layers.listing() == "layer 1 'move it up' (on)"
     enter(pipeline, "prompt", "move it up")
     assert "goes on" in press(pipeline, "Start")
@@ -240,7 +240,7 @@ def test_a_preview_shows_a_view_its_mask_and_its_edit_and_touches_nothing(pipeli
     half = runs.SIZE // 2
     camera = pipeline.datamanager.train_dataset.cameras[0:1]
     pipeline.config.edit.prompt = "move it up; paint the dragon"
-    picture, said = pipeline.steering.preview(camera)
+    picture, said = pipeline.session.preview(camera)
     assert picture.shape == (half + runs.SIZE, runs.SIZE, 3)
     assert "'move it up' changes " in said
     assert "'paint the dragon' changes nothing: score 0.00 (gate 0.1)" in said
@@ -258,7 +258,7 @@ def test_a_preview_shows_a_view_its_mask_and_its_edit_and_touches_nothing(pipeli
 
 def test_a_preview_of_in2n_passes_its_autoencoder(make_pipeline):
     pipeline = make_pipeline(runs.in2n)
-    picture, said = pipeline.steering.preview(pipeline.datamanager.train_dataset.cameras[0:1])
+    picture, said = pipeline.session.preview(pipeline.datamanager.train_dataset.cameras[0:1])
     assert picture.shape == (runs.SIZE // 2 + runs.SIZE, runs.SIZE, 3)
     assert "'move it up' changes 100% of the view" in said
 
@@ -286,11 +286,11 @@ def test_who_only_looks_can_switch_layers_and_preview_but_not_edit(make_pipeline
     config = trained.config
     pipeline = config.setup(device="cpu", test_mode="test")
     pipeline.load_pipeline(trained.state_dict(), step=6)
-    assert pipeline.editor is None
+    assert pipeline.session.editor is None
     assert elements(pipeline)["layer"].value == "1 on: move it up"
     for label in ("Start", "Edit every view now", "Reset to original", "Remove layer"):
         assert "open the run with ns-train" in press(pipeline, label)
-    assert pipeline.editor is None
+    assert pipeline.session.editor is None
     assert press(pipeline, "Switch layer on / off") == "Layer 1 is off."
-    pipeline.steering.preview(pipeline.datamanager.train_dataset.cameras[0:1])
-    assert pipeline.editor is not None
+    pipeline.session.preview(pipeline.datamanager.train_dataset.cameras[0:1])
+    assert pipeline.session.editor is not None

@@ -13,6 +13,7 @@ from nerfstudio.models.nerfacto import NerfactoModel, NerfactoModelConfig
 
 from latenteditor.editing.dataset_update import EditableScene
 from latenteditor.nerf import in2n as in2n_module
+from latenteditor.nerf.edit_pictures import edit_picture
 from latenteditor.networks.perceptual import load_perceptual_distance
 from tests import runs
 
@@ -92,7 +93,7 @@ def assert_same(one, other) -> None:
 
 
 def test_data_manager_and_model_together_are_an_editable_scene(edited):
-    scene = edited.pipeline.make_scene()
+    scene = edited.pipeline.session.scene
     assert isinstance(scene, EditableScene)
     assert scene.num_views == NUM_VIEWS
     for view in range(NUM_VIEWS):
@@ -128,16 +129,16 @@ def test_a_resumed_run_makes_the_very_edit_that_an_uninterrupted_one_makes(edite
 def test_a_picture_of_an_edit_shows_photograph_score_mask_and_edit(make_edit):
     options = {"pipeline.edit.mask": "per-view"}
     pipeline = runs.set_up(make_edit(**options)).pipeline
-    pipeline.begin()
+    pipeline.session.begin()
     (view,) = pipeline.update.before_step(4)
     assert 0 < view.mask.sum() < view.mask.numel()
     original = pipeline.update.scene.original(view.view)
-    assert torch.equal(view.target.where(~view.mask, 0.0), original.where(~view.mask, 0.0))
-    picture = pipeline.edit_picture(view)
+    assert torch.equal(view.edited.where(~view.mask, 0.0), original.where(~view.mask, 0.0))
+    picture = edit_picture(pipeline.session.scene, view)
     assert picture.shape == (SIZE, 4 * SIZE, 3)
     assert torch.equal(picture[:, :SIZE], original.permute(1, 2, 0))
     assert torch.equal(picture[:, 2 * SIZE : 3 * SIZE, 0] > 0.5, view.mask[0])
-    assert torch.equal(picture[:, -SIZE:], view.target.permute(1, 2, 0))
+    assert torch.equal(picture[:, -SIZE:], view.edited.permute(1, 2, 0))
 
 
 def test_a_nerfacto_run_is_edited_from_its_next_step_on_and_looks_as_it_did(make_edit, tmp_path):
@@ -145,7 +146,7 @@ def test_a_nerfacto_run_is_edited_from_its_next_step_on_and_looks_as_it_did(make
     model = nerfacto(config)
     save_run(tmp_path / "nerfacto", model.state_dict() | {"lpips.net.lin0.weight": torch.zeros(3)})
     trainer = runs.set_up(config)
-    assert trainer._start_step == trainer.pipeline.first_edit_step == 10
+    assert trainer._start_step == trainer.pipeline.session.first_edit_step == 10
     camera = trainer.pipeline.datamanager.camera(1)
     loaded = trainer.pipeline.in2n_model.eval()
     shown, expected = (each.get_outputs_for_camera(camera) for each in (loaded, model))
@@ -208,7 +209,7 @@ def test_what_is_edited_is_rendered_in_evaluation_mode_from_the_pose_it_trains_w
 def test_an_option_renders_as_the_public_code_in_training_mode_and_as_camera_0(edited, make_edit):
     options = {"pipeline.render_edits_in_training_mode": True}
     pipeline = runs.set_up(make_edit(load_dir=runs.checkpoints(edited.config), **options)).pipeline
-    scene, model = pipeline.make_scene(), pipeline.in2n_model
+    scene, model = pipeline.session.scene, pipeline.in2n_model
     jittered = [scene.render(2) for _ in range(2)]
     assert not torch.equal(*jittered)
 
@@ -313,7 +314,7 @@ def test_held_out_views_are_measured_with_lpips_where_its_weights_are(
     config.pipeline.edit.model, config.pipeline.edit.prompt = "/nowhere", ""
     pipeline = config.pipeline.setup(device="cpu", test_mode="test")
     pipeline.load_pipeline(checkpoint_of(edited)["pipeline"], step=7)
-    assert pipeline.editor is None, "who only looks loads no editor"
+    assert pipeline.session.editor is None, "who only looks loads no editor"
     metrics = pipeline.get_average_eval_image_metrics()
     assert ({"psnr", "ssim", "lpips"} if has_weights else {"psnr", "ssim"}) <= set(metrics)
     assert ("lpips" in metrics) == has_weights

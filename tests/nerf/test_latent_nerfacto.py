@@ -8,7 +8,8 @@ from nerfstudio.data.scene_box import OrientedBox
 from nerfstudio.engine.optimizers import Optimizers
 from nerfstudio.model_components.renderers import background_color_override_context
 
-from latenteditor.nerf.latent_model import evaluation, latent_psnr, psnr
+from latenteditor.editing.metrics import psnr
+from latenteditor.nerf.latent_display import evaluation, latent_psnr
 
 
 def camera(height: int, width: int) -> Cameras:
@@ -62,11 +63,11 @@ def test_rendering_changes_neither_camera_nor_mode_and_repeats_itself(ready_pipe
         assert torch.equal(getattr(asked, name), getattr(before, name))
 
 
-def test_tiny_frames_show_the_linear_preview(ready_pipeline):
+def test_tiny_frames_show_linear_colors(ready_pipeline):
     model = ready_pipeline.latent_model
     outputs = model.get_outputs_for_camera(camera(7, 6))
     assert outputs["latent"].shape == (7, 6, 4)
-    torch.testing.assert_close(outputs["rgb"], model.preview(outputs["latent"]))
+    torch.testing.assert_close(outputs["rgb"], model.linear_rgb(outputs["latent"]))
 
 
 def test_rays_of_all_pixels_show_the_same_as_their_camera(ready_pipeline):
@@ -178,11 +179,11 @@ def test_held_out_metrics_are_what_they_are_called(ready_pipeline):
     outputs = model.get_outputs_for_camera(view)
     metrics, images = model.get_image_metrics_and_images(outputs, batch)
     assert set(metrics) == {"psnr", "ssim", "latent_psnr", "psnr_without_adapter", "ceiling_psnr"}
-    photograph = batch["image"]
-    assert metrics["psnr"] == pytest.approx(float(psnr(outputs["rgb"], photograph)), abs=1e-4)
+    photograph = batch["image"].permute(2, 0, 1)[None]
+    rendered = outputs["rgb"].permute(2, 0, 1)[None]
+    assert metrics["psnr"] == pytest.approx(float(psnr(rendered, photograph)), abs=1e-4)
     assert metrics["psnr_without_adapter"] == pytest.approx(metrics["psnr"], abs=1e-3)  # It is untrained.
-    originals = model.autoencoder.encode(photograph.permute(2, 0, 1)[None])
-    ceiling = psnr(model.autoencoder.decode(originals)[0].permute(1, 2, 0), photograph)
+    ceiling = psnr(model.autoencoder.decode(model.autoencoder.encode(photograph)), photograph)
     assert metrics["ceiling_psnr"] == pytest.approx(float(ceiling), abs=1e-4)
     assert all(image.shape[-1] == 3 for image in images.values())
 

@@ -8,6 +8,7 @@ import torch
 from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackLocation
 
 from latenteditor.editing.dataset_update import EditableScene
+from latenteditor.nerf.edit_pictures import edit_picture
 from tests import runs
 
 
@@ -48,7 +49,7 @@ def test_training_without_a_prompt_is_refused_with_the_flag_that_gives_one(make_
 
 def test_data_manager_and_model_together_are_an_editable_scene(make_edit):
     pipeline = runs.set_up(make_edit()).pipeline
-    scene = pipeline.make_scene()
+    scene = pipeline.session.scene
     assert isinstance(scene, EditableScene)
     assert scene.num_views == 5
     for view in range(5):
@@ -76,14 +77,14 @@ def test_edits_begin_after_the_reconstruction_and_come_as_often_as_asked(make_ed
 
 def test_a_picture_of_an_edit_shows_photograph_score_mask_and_edit(make_edit):
     pipeline = runs.set_up(make_edit()).pipeline
-    pipeline.begin()
+    pipeline.session.begin()
     (view,) = pipeline.update.before_step(4)
-    picture = pipeline.edit_picture(view)
+    picture = edit_picture(pipeline.session.scene, view)
     assert picture.shape == (runs.SIZE, 4 * runs.SIZE, 3)
     assert picture.min() >= 0
     assert picture.max() <= 1
     original = pipeline.update.scene.original(view.view)
-    shown = pipeline.autoencoder.decode(torch.stack([original, view.target])).permute(0, 2, 3, 1)
+    shown = pipeline.autoencoder.decode(torch.stack([original, view.edited])).permute(0, 2, 3, 1)
     torch.testing.assert_close(picture[:, : runs.SIZE], shown[0])
     torch.testing.assert_close(picture[:, -runs.SIZE :], shown[1])
     mask = picture[4::8, 2 * runs.SIZE + 4 : 3 * runs.SIZE : 8, 0] > 0.5
@@ -100,7 +101,7 @@ def test_a_checkpoint_is_plain_data_and_holds_the_edit_and_no_frozen_network(edi
 
 def test_a_resumed_edit_is_restored_exactly(edited_run, make_edit):
     resumed = runs.set_up(make_edit(1, load_dir=runs.checkpoints(edited_run.config)))
-    assert resumed.pipeline.first_edit_step == 4
+    assert resumed.pipeline.session.first_edit_step == 4
     assert resumed.pipeline.update.progress == edited_run.pipeline.update.progress
     assert_same(resumed.pipeline.update.state_dict(), edited_run.pipeline.update.state_dict())
     targets = zip(resumed.pipeline.datamanager.targets, edited_run.pipeline.datamanager.targets, strict=True)
@@ -130,7 +131,7 @@ def test_a_state_that_is_saved_before_training_starts_still_holds_the_edit(edite
 def test_a_loaded_reconstruction_is_edited_from_its_next_step_on(reconstructed_run, make_edit):
     options = {"load_dir": runs.checkpoints(reconstructed_run.config), "pipeline.reconstruction_steps": 3000}
     trainer = runs.set_up(make_edit(3, **options))
-    assert trainer._start_step == trainer.pipeline.first_edit_step == 3
+    assert trainer._start_step == trainer.pipeline.session.first_edit_step == 3
     loaded = reconstructed_run.pipeline.latent_model.state_dict()
     assert_same(dict(trainer.pipeline.latent_model.state_dict()), dict(loaded))
     trainer.train()
@@ -187,7 +188,7 @@ def test_who_only_looks_needs_neither_an_editor_nor_a_prompt(edited_run, make_ed
     pipeline = config.pipeline.setup(device="cpu", test_mode=test_mode)
     pipeline.load_pipeline(checkpoint_of(edited_run)["pipeline"], step=7)
     pipeline.eval()
-    assert pipeline.editor is None
+    assert pipeline.session.editor is None
     camera = pipeline.datamanager.train_dataset.cameras[0:1]
     shown = pipeline.latent_model.get_outputs_for_camera(camera)
     expected = edited_run.pipeline.latent_model

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from latenteditor.nerf.editing_pipeline import NothingToEdit
+from latenteditor.nerf.edit_session import NothingToEdit
 from latenteditor.nerf.latenteditor import LazyMaps
 from latenteditor.nerf.relevance import RelevanceConfig, RelevanceHead
 from tests import runs
@@ -53,7 +53,7 @@ def field_run(tiny_world_folder, tiny_instruct_pix2pix_folder, tmp_path_factory)
 def test_the_field_mask_follows_the_scores_and_is_kept_with_the_run(field_run):
     pipeline = field_run.pipeline
     assert list(pipeline.editor_model.relevance) == ["1"]
-    masks = pipeline.editor.survey([], "move it up")
+    masks = pipeline.session.editor.survey([], "move it up")
     assert len(masks) == 5
     upper = torch.stack([mask[:, :2].float().mean() for mask in masks]).mean()
     lower = torch.stack([mask[:, 2:].float().mean() for mask in masks]).mean()
@@ -78,7 +78,7 @@ def test_what_an_edit_costs_is_kept_with_the_run(field_run):
 def test_fitting_relevance_changes_nothing_but_the_head(make_edit):
     pipeline = with_known_words(runs.set_up(make_edit(**{"pipeline.edit.prompt": "move it up"}))).pipeline
     before = {name: value.clone() for name, value in pipeline.editor_model.state_dict().items()}
-    pipeline.begin()
+    pipeline.session.begin()
     after = pipeline.editor_model.state_dict()
     assert all(torch.equal(after[name], value) for name, value in before.items())
     assert {name.split(".")[0] for name in after if name not in before} == {"original", "relevance"}
@@ -198,10 +198,12 @@ def test_another_prompt_is_edited_on_top_and_layers_can_be_hidden_and_removed(fi
 def test_a_prompt_for_two_things_is_two_layers_each_with_its_own_mask(make_edit, capsys):
     trainer = runs.set_up(make_edit(12, **{"pipeline.edit.prompt": "move it up; move it down"}))
     pipeline = with_known_words(trainer).pipeline
-    pipeline.begin()
-    assert [layer.prompt for layer in pipeline.update.current] == ["move it up", "move it down"]
-    assert {layer.request for layer in pipeline.update.current} == {"move it up; move it down"}
-    up, down = (torch.stack(pipeline.editor.survey([], layer.prompt)).float() for layer in pipeline.update.current)
+    pipeline.session.begin()
+    assert [layer.instruction for layer in pipeline.update.current] == ["move it up", "move it down"]
+    assert {layer.prompt for layer in pipeline.update.current} == {"move it up; move it down"}
+    up, down = (
+        torch.stack(pipeline.session.editor.survey([], layer.instruction)).float() for layer in pipeline.update.current
+    )
     assert up[:, :, :2].mean() > down[:, :, :2].mean() + 0.3
     assert down[:, :, 2:].mean() > up[:, :, 2:].mean() + 0.3
 
@@ -209,8 +211,8 @@ def test_a_prompt_for_two_things_is_two_layers_each_with_its_own_mask(make_edit,
 def test_what_is_nowhere_in_the_views_is_said_and_left_out(make_edit):
     trainer = runs.set_up(make_edit(12, **{"pipeline.edit.prompt": "move it up; paint the dragon"}))
     pipeline = with_known_words(trainer).pipeline
-    pipeline.begin()
-    assert [layer.prompt for layer in pipeline.layers.layers] == ["move it up"]
+    pipeline.session.begin()
+    assert [layer.instruction for layer in pipeline.layers.layers] == ["move it up"]
 
 
 @pytest.mark.parametrize("mask", ["per-view", "field"])

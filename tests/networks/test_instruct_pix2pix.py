@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from latenteditor.editing.editor import EditConfig, LatentEditor, denoise
-from latenteditor.editing.guidance import Denoiser, Guidance, predict_for_guidance
+from latenteditor.editing.editor import EditConfig, LatentEditor
+from latenteditor.editing.guidance import Denoiser, Guidance, denoise, predict_for_guidance
 from latenteditor.networks.instruct_pix2pix import LatentScale, load_instruct_pix2pix, load_noise_schedule
 
 PROMPT = "make it red"

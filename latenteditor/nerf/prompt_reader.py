@@ -1,0 +1,27 @@
+"""The instructions in the prompts of one scene's edit."""
+
+from latenteditor.language.prompts import PromptSplitConfig, PromptSplitter, load_splitter
+from latenteditor.language.rules import keep_whole
+from latenteditor.networks.language_model import load_language_model
+
+
+class PromptReader:
+    """Splits prompts, each of them once: a language model may answer otherwise another time."""
+
+    def __init__(self, config: PromptSplitConfig) -> None:
+        """Splits as the config says; what splits is loaded when there is a prompt."""
+        self._config = config
+        self._splitter: PromptSplitter | None = None
+        self._read: dict[str, list[str]] = {}
+
+    def instructions(self, prompt: str, whole: bool) -> list[str]:
+        """Returns the instructions in a prompt, or the prompt as one where it is to be kept whole.
+
+        Raises:
+            ValueError: It is empty, or what splits cannot be had.
+        """
+        if self._splitter is None:
+            self._splitter = load_splitter(self._config, load_language_model)
+        if prompt not in self._read:
+            self._read[prompt] = self._splitter(prompt)
+        return keep_whole(prompt) if whole else self._read[prompt]
