@@ -12,7 +12,7 @@ from tqdm.auto import tqdm
 
 from latenteditor.editing.delta_mask import peak, reaches_gate, require_usable
 from latenteditor.editing.editor import EditConfig
-from latenteditor.editing.guidance import Guidance
+from latenteditor.editing.guidance import Denoiser, Guidance
 from latenteditor.editing.preview import Preview, preview
 from latenteditor.networks.autoencoder import load_autoencoder, read_autoencoder_config, resize, working_size
 from latenteditor.networks.instruct_pix2pix import load_instruct_pix2pix
@@ -102,14 +102,7 @@ def preview_photograph(
     denoiser.embed(edit.prompt)
     original = coder.encode(photograph)
     started = time.perf_counter()
-    with tqdm(desc="delta score") as bar:
-
-        def show(done: int, total: int) -> None:
-            bar.total = total
-            bar.set_description("denoising steps", refresh=False)
-            bar.update(done - bar.n)
-
-        found = preview(denoiser, original, original, edit, trials.thresholds, trials.guidances, show)
+    found = _preview(denoiser, original, trials)
     seconds = time.perf_counter() - started
     decoded = coder.decode(torch.cat([original, found.edits.flatten(0, 1)])).cpu()
     edited = decoded[1:].unflatten(0, (len(trials.guidances), len(trials.thresholds)))
@@ -156,3 +149,15 @@ def percent(mask: Tensor) -> str:
     """How much of the view a mask covers."""
     share = 100 * mask.float().mean().item()
     return f"{share:.0f} %" if share >= 10 or share == 0 else f"{share:.2g} %"
+
+
+def _preview(denoiser: Denoiser, original: Tensor, trials: Trials) -> Preview:
+    """Edits the latents of a view under all settings, and shows how far it is."""
+    with tqdm(desc="delta score") as bar:
+
+        def show(done: int, total: int) -> None:
+            bar.total = total
+            bar.set_description("denoising steps", refresh=False)
+            bar.update(done - bar.n)
+
+        return preview(denoiser, original, original, trials.edit, trials.thresholds, trials.guidances, show)
