@@ -5,10 +5,12 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import pytest
 
 from latenteditor.benchmark.world_runs import WorldConfig, decay_flags, edit_flags, train_command
+from latenteditor.options import all_options, differences
 from latenteditor.runs import Run, render_command, require_prompt, run_command, run_measured, run_stages
 
 FOLDER = Path("/worlds/7")
@@ -59,29 +61,58 @@ for command in json.load(sys.stdin):
 """Nerfstudio's own command line, in a process of its own: its configs do not pass the checks of types here."""
 
 
-def test_nerfstudio_reads_training_commands_as_they_are_meant():
-    config = WorldConfig(size=64, edit_steps=5, steps_per_edit=2, near_plane=0.2, max_res=40)
-    config.edit = dataclasses.replace(config.edit, mask="field", min_noise=0.6, denoising_steps=3)
-    base, run = Run(FOLDER, "latent-nerfacto"), Run(FOLDER, "latenteditor", "field")
-    prompt = "make the cone blue"
-    commands = [
-        train_command(base, config, DEVICE, 9),
-        train_command(run, config, DEVICE, 5, *edit_flags(config, prompt, base)),
-    ]
+def parse(commands: list[list[str]]) -> list[Any]:
+    """What nerfstudio makes of its commands."""
     finished = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", PARSE],
         input=json.dumps(commands), capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert finished.returncode == 0, finished.stdout[-2000:] + finished.stderr[-2000:]
-    read = [json.loads(line) for line in finished.stdout.splitlines() if line.startswith("[")]
-    asked = [(base, None, None, 9), (run, base.checkpoints, prompt, 5)]
-    for (edit, schedule, model, size, path, load_dir, data, steps), wanted in zip(read, asked, strict=True):
-        wanted_run, wanted_load_dir, wanted_prompt, wanted_steps = wanted
+    return [json.loads(line) for line in finished.stdout.splitlines() if line.startswith("[")]
+
+
+def other_value(kind: Any, value: Any) -> Any:
+    """A value of an option's type that it is not set to; None where it may be and is not."""
+    kinds = get_args(kind)
+    if get_origin(kind) is Literal:
+        return next(choice for choice in kinds if choice != value)
+    if type(None) in kinds:
+        return kinds[0](7) if value is None else None
+    if dataclasses.is_dataclass(value):
+        return other_values(value)
+    changed = {bool: lambda: not value, int: lambda: value + 3, float: lambda: value / 3 + 0.01, str: lambda: "a 'b' c"}
+    return changed[kind]()
+
+
+def other_values(config: Any) -> Any:
+    """A config of which every option is set to something else."""
+    kinds = get_type_hints(type(config))
+    values = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
+    return type(config)(**{name: other_value(kinds[name], value) for name, value in values.items()})
+
+
+def test_nerfstudio_reads_training_commands_as_they_are_meant():
+    config = WorldConfig(size=64, edit_steps=5, steps_per_edit=2, near_plane=0.2, max_res=40)
+    base, run = Run(FOLDER, "latent-nerfacto"), Run(FOLDER, "latenteditor", "field")
+    prompt = "make the cone blue"
+    changed = other_values(config.edit)
+    assert differences(changed, config.edit) == [option.dotted for option in all_options(config.edit)]
+    edits = [changed, other_values(changed)]
+    configs = [dataclasses.replace(config, edit=edit) for edit in edits]
+    finished = parse(
+        [
+            train_command(base, config, DEVICE, 9),
+            *(train_command(run, each, DEVICE, 5, *edit_flags(each, prompt, base)) for each in configs),
+        ]
+    )
+    asked = [(base, None, None, 9), *((run, base.checkpoints, edit, 5) for edit in edits)]
+    for (edit, schedule, model, size, path, load_dir, data, steps), wanted in zip(finished, asked, strict=True):
+        wanted_run, wanted_load_dir, wanted_edit, wanted_steps = wanted
         assert (path, data) == (str(wanted_run.path), str(FOLDER / "world"))
         assert load_dir == (wanted_load_dir and str(wanted_load_dir))
         assert (model["near_plane"], model["max_res"], size, steps) == (0.2, 40, 64, wanted_steps)
-        if wanted_prompt is not None:
-            assert edit == dataclasses.asdict(dataclasses.replace(config.edit, prompt=wanted_prompt))
+        if wanted_edit is not None:
+            assert edit == dataclasses.asdict(dataclasses.replace(wanted_edit, prompt=prompt))
             assert schedule["steps_per_edit"] == 2
 
 

@@ -1,9 +1,10 @@
 """The ns-train commands that reconstruct and edit a built-in world."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from latenteditor.editing.editor import EditConfig
 from latenteditor.miniature.settings import EDIT
+from latenteditor.options import all_options, words_of
 from latenteditor.runs import Run, command_line
 
 OPTIMIZERS = ("tables", "proposal-networks", "fields", "adapter")
@@ -54,23 +55,10 @@ def decay_flags(steps: int) -> list[object]:
 
 
 def edit_flags(config: WorldConfig, prompt: str, base: Run) -> list[object]:
-    """What tells ns-train how to edit what another run has reconstructed."""
-    edit, mask = config.edit, config.edit.delta_mask
+    """What tells ns-train how to edit what another run has reconstructed: every setting, whatever its default there."""
+    edit = all_options(replace(config.edit, prompt=prompt), ("pipeline", "edit"))
     return [
         "--load-dir", base.checkpoints,
-        "--pipeline.edit.prompt", prompt,
-        "--pipeline.edit.model", edit.model,
-        "--pipeline.edit.guidance.text", edit.guidance.text,
-        "--pipeline.edit.guidance.image", edit.guidance.image,
-        "--pipeline.edit.min-noise", edit.min_noise,
-        "--pipeline.edit.max-noise", edit.max_noise,
-        "--pipeline.edit.denoising-steps", edit.denoising_steps,
-        "--pipeline.edit.mask", edit.mask,
-        "--pipeline.edit.blending", edit.blending,
-        "--pipeline.edit.delta-mask.noise-level", mask.noise_level,
-        "--pipeline.edit.delta-mask.clamp", mask.clamp,
-        "--pipeline.edit.delta-mask.threshold", mask.threshold,
-        "--pipeline.edit.delta-mask.gate", mask.gate,
-        "--pipeline.edit.delta-mask.least-views", mask.least_views,
+        *words_of(edit),
         "--pipeline.schedule.steps-per-edit", config.steps_per_edit,
     ]  # fmt: skip
