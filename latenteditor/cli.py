@@ -61,6 +61,12 @@ def run(name: str, words: Sequence[str]) -> None:
     module.main(args)
 
 
+def run_renamed(old: str, new: str) -> None:
+    """Runs the subcommand that a script has become, with the script's own words, and says its name."""
+    print(f"{old} is now `latenteditor {new}`; this name goes with the next release.", file=sys.stderr)
+    main([*new.split(), *sys.argv[1:]])
+
+
 def overview() -> str:
     """The help of `latenteditor` itself."""
     width = max(map(len, COMMANDS))
