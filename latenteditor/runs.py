@@ -2,7 +2,7 @@
 
 A world has a folder of its own::
 
-    world/                  its photographs and truth, see ``dataset.py``
+    world/                  its photographs and truth, see ``worlds/dataset.py``
     runs/world/METHOD/NAME  runs of ns-train
     prompt.txt              the instruction it was begun with
     seconds.json            the stages that are done, and how long each took
@@ -10,12 +10,21 @@ A world has a folder of its own::
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
+
+Say = Callable[[str], object]
+"""Tells whoever waits what has been done."""
+say: Say = partial(print, flush=True)
+"""Prints a line that is seen at once, also where the output goes to a file."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +51,11 @@ class Run:
     def path(self) -> Path:
         """Where ns-train writes it."""
         return self.output_dir / self.experiment / self.method / self.name
+
+    @property
+    def label(self) -> str:
+        """What files about it are called in the world's folder."""
+        return self.method if self.name == "run" else f"{self.method}-{self.name}"
 
     @property
     def config(self) -> Path:
@@ -83,6 +97,24 @@ def render_command(run: Run, what: str, *flags: object) -> list[str]:
     return command_line("ns-render", what, "--load-config", run.config, *flags)
 
 
+def command_line(*words: object) -> list[str]:
+    """Words as a process takes them."""
+    return [str(word) for word in words]
+
+
+def find_ffmpeg() -> str | None:
+    """The ffmpeg on the PATH, else the one that came as a Python package, if it has one for this machine."""
+    found = shutil.which("ffmpeg")
+    if found is not None:
+        return found
+    import imageio_ffmpeg
+
+    try:
+        return imageio_ffmpeg.get_ffmpeg_exe()
+    except RuntimeError:
+        return None
+
+
 def run_command(command: list[str], log: Path) -> None:
     """Runs a command of this environment, its output kept in a log.
 
@@ -106,9 +138,7 @@ def run_measured(command: list[str], log: Path) -> int:
     return peak
 
 
-def run_stages(
-    stages: Mapping[str, Callable[[], object]], log: Path, last: str, say: Callable[[str], object]
-) -> dict[str, float]:
+def run_stages(stages: Mapping[str, Callable[[], object]], log: Path, last: str, say: Say) -> dict[str, float]:
     """Runs the stages that an interrupted run did not finish.
 
     Args:
@@ -138,7 +168,7 @@ def run_stages(
     return seconds
 
 
-def require_prompt(folder: Path, prompt: str) -> None:
+def keep_to_prompt(folder: Path, prompt: str) -> None:
     """Refuses to go on with a world's folder that was begun with another prompt, and notes the prompt of a new one.
 
     Raises:
@@ -164,14 +194,20 @@ def installed(command: list[str]) -> list[str]:
 
 def _run(words: list[str], log: Path, title: str) -> None:
     """Runs words as they are."""
-    environment = {"TORCHDYNAMO_DISABLE": "1", **os.environ}  # Nothing here compiles; 3 s of imports are saved.
-    with log.open("w") as output:
+    with log.open("w") as output, _environment() as environment:
         result = subprocess.run(words, stdout=output, stderr=subprocess.STDOUT, env=environment, check=False)
     if result.returncode:
         last = "\n".join(log.read_text().splitlines()[-5:])
         raise ValueError(f"{title} failed; the end of {log}:\n{last}")
 
 
-def command_line(*words: object) -> list[str]:
-    """Words as a process takes them."""
-    return [str(word) for word in words]
+@contextmanager
+def _environment() -> Iterator[dict[str, str]]:
+    """The variables of a command; it finds ffmpeg by its name, as ns-render asks for it, wherever there is one."""
+    environment = {"TORCHDYNAMO_DISABLE": "1", **os.environ}  # Nothing here compiles; 3 s of imports are saved.
+    ffmpeg = None if shutil.which("ffmpeg") else find_ffmpeg()
+    with TemporaryDirectory(prefix="ffmpeg-") as folder:
+        if ffmpeg is not None:
+            (Path(folder) / "ffmpeg").symlink_to(ffmpeg)
+            environment["PATH"] = os.pathsep.join([folder, environment.get("PATH", "")])
+        yield environment

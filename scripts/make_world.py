@@ -1,47 +1,6 @@
-"""Writes a built-in world as a nerfstudio dataset, and the truth of an instruction about it."""
+"""Is now `latenteditor world`."""
 
-from dataclasses import dataclass
-from pathlib import Path
-
-import tyro
-
-from latenteditor.worlds.dataset import write_dataset, write_truth
-from latenteditor.worlds.instructions import parse
-from latenteditor.worlds.world import random_world
-
-
-@dataclass
-class Args:
-    """What to write, and where."""
-
-    output: Path
-    """The dataset's folder; it must not hold anything yet."""
-    seed: int = 0
-    """Which world, and from where it is seen; the same seed gives the same bytes."""
-    prompt: str | None = None
-    """An instruction about one or more solids, as in "make the cone blue": its truth is rendered too."""
-    num_views: int = 40
-    """Training views."""
-    num_held_out: int = 8
-    """Further views for evaluation only."""
-    size: int = 256
-    """Pixels of either side of a view."""
-
-
-def main(args: Args) -> None:
-    """Writes the world, then the truth."""
-    world = random_world(args.seed)
-    if args.prompt is not None:
-        parse(args.prompt, world)
-    write_dataset(args.output, world, args.num_views, args.num_held_out, args.size, args.seed)
-    solids = ", ".join(f"the {solid.colour} {solid.shape}" for solid in world.solids)
-    print(f"{args.output}: {args.num_views} + {args.num_held_out} views of {solids}.")
-    if args.prompt is not None:
-        print(f"{write_truth(args.output, args.prompt)}: the truth of {args.prompt!r}.")
-
+from latenteditor.cli import run_renamed
 
 if __name__ == "__main__":
-    try:
-        main(tyro.cli(Args, description=__doc__))
-    except ValueError as error:
-        raise SystemExit(f"Error: {error}") from None
+    run_renamed("scripts/make_world.py", "world")

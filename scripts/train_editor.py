@@ -1,8 +1,6 @@
-"""Trains the built-in editor from scratch; see ``latenteditor.miniature.training`` for every choice."""
+"""Is now `latenteditor editor train`."""
 
-import tyro
-
-from latenteditor.miniature.training import TrainingConfig, train_editor
+from latenteditor.cli import run_renamed
 
 if __name__ == "__main__":
-    train_editor(tyro.cli(TrainingConfig, description=__doc__))
+    run_renamed("scripts/train_editor.py", "editor train")

@@ -9,6 +9,7 @@ from nerfstudio.engine.trainer import Trainer
 
 from latenteditor import methods
 from latenteditor.nerf.trainer import EditTrainerConfig
+from latenteditor.options import set_options
 
 PROMPT = "make the cone blue"
 SIZE = 32
@@ -64,13 +65,7 @@ def run_config(
             "pipeline.edit.delta_mask.gate": 0.0,
             "pipeline.schedule.steps_per_edit": 2,
         }
-    for name, value in (small | options).items():
-        *owners, last = name.split(".")
-        owner = config
-        for part in owners:
-            owner = getattr(owner, part)
-        assert hasattr(owner, last), name
-        setattr(owner, last, value)
+    set_options(config, small | options)
     return config
 
 

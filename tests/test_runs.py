@@ -1,18 +1,18 @@
-"""Commands on built-in worlds: nerfstudio reads them as they are meant, and what is done is not done again."""
+"""Commands on built-in worlds: what is done is not done again, and what fails says why."""
 
-import dataclasses
 import json
-import subprocess
+import os
+import shutil
 import sys
 from pathlib import Path
 
 import pytest
 
-from latenteditor.benchmark.world_runs import WorldConfig, decay_flags, edit_flags, train_command
 from latenteditor.runs import (
     Run,
+    find_ffmpeg,
+    keep_to_prompt,
     render_command,
-    require_prompt,
     run_command,
     run_measured,
     run_stages,
@@ -21,11 +21,6 @@ from latenteditor.runs import (
 
 FOLDER = Path("/worlds/7")
 DEVICE = "cpu"
-
-
-def value_after(command: list[str], flag: str) -> str:
-    assert command.count(flag) == 1
-    return command[command.index(flag) + 1]
 
 
 def test_runs_of_one_method_lie_in_folders_of_their_own():
@@ -60,62 +55,9 @@ def test_a_run_goes_on_from_its_newest_checkpoint_else_from_its_base(begun, tmp_
     assert words_to_finish(begun, 0, 29, new) == ["--max-num-iterations", "10", "--load-dir", str(begun.checkpoints)]
 
 
-def test_training_writes_where_its_run_is_looked_for():
-    run = Run(FOLDER, "latent-nerfacto", "base")
-    command = train_command(run, WorldConfig(), DEVICE, 30)
-    names = [value_after(command, flag) for flag in ("--output-dir", "--experiment-name")]
-    assert Path(*names, command[1], value_after(command, "--timestamp")) == run.path
-    assert all(isinstance(word, str) for word in command)
-
-
-def test_every_learning_rate_decays_over_reconstruction_and_edit_together():
-    config = WorldConfig(reconstruction_steps=100, edit_steps=23)
-    command = train_command(Run(FOLDER, "latent-nerfacto"), config, DEVICE, 100)
-    words = [str(word) for word in decay_flags(123)]
-    assert words[1::2] == ["123"] * len(words[::2])
-    assert [value_after(command, flag) for flag in words[::2]] == words[1::2]
-
-
-PARSE = """
-import dataclasses, json, sys
-import tyro
-from nerfstudio.configs.method_configs import AnnotatedBaseConfigUnion
-
-for command in json.load(sys.stdin):
-    read = tyro.cli(AnnotatedBaseConfigUnion, args=command[1:])
-    pipeline = dataclasses.asdict(read.pipeline)
-    print(json.dumps([
-        pipeline.get("edit"), pipeline.get("schedule"), pipeline["model"], pipeline["datamanager"]["image_size"],
-        read.get_base_dir(), read.load_dir, read.data, read.max_num_iterations,
-    ], default=str))
-"""
-"""Nerfstudio's own command line, in a process of its own: its configs do not pass the checks of types here."""
-
-
-def test_nerfstudio_reads_training_commands_as_they_are_meant():
-    config = WorldConfig(size=64, edit_steps=5, steps_per_edit=2, near_plane=0.2, max_res=40)
-    config.edit = dataclasses.replace(config.edit, mask="field", min_noise=0.6, denoising_steps=3)
-    base, run = Run(FOLDER, "latent-nerfacto"), Run(FOLDER, "latenteditor", "field")
-    prompt = "make the cone blue"
-    commands = [
-        train_command(base, config, DEVICE, 9),
-        train_command(run, config, DEVICE, 5, *edit_flags(config, prompt, base)),
-    ]
-    finished = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", PARSE],
-        input=json.dumps(commands), capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert finished.returncode == 0, finished.stdout[-2000:] + finished.stderr[-2000:]
-    read = [json.loads(line) for line in finished.stdout.splitlines() if line.startswith("[")]
-    asked = [(base, None, None, 9), (run, base.checkpoints, prompt, 5)]
-    for (edit, schedule, model, size, path, load_dir, data, steps), wanted in zip(read, asked, strict=True):
-        wanted_run, wanted_load_dir, wanted_prompt, wanted_steps = wanted
-        assert (path, data) == (str(wanted_run.path), str(FOLDER / "world"))
-        assert load_dir == (wanted_load_dir and str(wanted_load_dir))
-        assert (model["near_plane"], model["max_res"], size, steps) == (0.2, 40, 64, wanted_steps)
-        if wanted_prompt is not None:
-            assert edit == dataclasses.asdict(dataclasses.replace(config.edit, prompt=wanted_prompt))
-            assert schedule["steps_per_edit"] == 2
+def test_files_about_a_run_are_named_by_its_method_and_by_its_name_where_it_has_one():
+    assert Run(FOLDER, "latent-nerfacto").label == "latent-nerfacto"
+    assert Run(FOLDER, "latenteditor", "field").label == "latenteditor-field"
 
 
 def test_renders_load_the_run():
@@ -160,10 +102,10 @@ def test_an_unknown_last_stage_is_refused_before_anything_runs(tmp_path):
 
 
 def test_a_folder_keeps_to_the_prompt_it_was_begun_with(tmp_path):
-    require_prompt(tmp_path, "make the cone blue")
-    require_prompt(tmp_path, "make the cone blue")
+    keep_to_prompt(tmp_path, "make the cone blue")
+    keep_to_prompt(tmp_path, "make the cone blue")
     with pytest.raises(ValueError, match="begun with 'make the cone blue', not 'make the cone red'"):
-        require_prompt(tmp_path, "make the cone red")
+        keep_to_prompt(tmp_path, "make the cone red")
 
 
 def test_a_command_leaves_its_output_in_the_log(tmp_path):
@@ -182,6 +124,39 @@ def test_a_failed_command_shows_the_end_of_its_log(tmp_path):
 def test_a_command_that_is_not_installed_is_named(tmp_path):
     with pytest.raises(ValueError, match="There is no .*ns-nothing"):
         run_command(["ns-nothing", "at-all"], tmp_path / "log")
+
+
+def test_a_command_finds_ffmpeg_where_none_is_installed_and_nothing_of_it_stays(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert shutil.which("ffmpeg") is None
+    script = "import shutil, subprocess; print(shutil.which('ffmpeg')); subprocess.run(['ffmpeg', '-version'])"
+    run_command([Path(sys.executable).name, "-c", script], tmp_path / "log")
+    said = (tmp_path / "log").read_text()
+    assert "ffmpeg version" in said
+    found = next(Path(line) for line in said.splitlines() if line.endswith("/ffmpeg"))
+    assert not found.parent.exists()
+    assert os.environ["PATH"] == str(tmp_path)
+
+
+def test_an_installed_ffmpeg_is_the_one_that_is_found(tmp_path, monkeypatch):
+    own = tmp_path / "ffmpeg"
+    own.write_text("")
+    own.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert find_ffmpeg() == str(own)
+    run_command([Path(sys.executable).name, "-c", "import shutil; print(shutil.which('ffmpeg'))"], tmp_path / "log")
+    assert (tmp_path / "log").read_text().strip() == str(own)
+
+
+def test_where_there_is_no_ffmpeg_at_all_commands_run_without(tmp_path, monkeypatch):
+    def none() -> str:
+        raise RuntimeError("no ffmpeg for this machine")
+
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr("imageio_ffmpeg.get_ffmpeg_exe", none)
+    assert find_ffmpeg() is None
+    run_command([Path(sys.executable).name, "-c", "print('done')"], tmp_path / "log")
+    assert (tmp_path / "log").read_text() == "done\n"
 
 
 def test_the_memory_of_a_command_is_its_own_and_not_that_of_who_runs_it(tmp_path):

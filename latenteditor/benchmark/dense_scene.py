@@ -8,9 +8,6 @@ from torch import nn
 from latenteditor.nerf.in2n import In2nModel, In2nModelConfig
 from latenteditor.nerf.latent_field import DenseGrids, grids_and_mlp, network_parameters, table_parameters
 
-PARAMETER_GROUPS = ("tables", "proposal_networks", "fields")
-"""What has a learning rate of its own, under the names of latent-nerfacto."""
-
 
 @dataclass
 class DenseIn2nModelConfig(In2nModelConfig):
@@ -46,7 +43,9 @@ class DenseIn2nModel(In2nModel):
             proposal.mlp_base = grids_and_mlp(proposal.encoding, arguments["hidden_dim"], 1)
 
     def get_param_groups(self) -> dict[str, list[nn.Parameter]]:
-        """Grids apart from perceptrons, as in a scene of latents."""
-        tables = table_parameters(self.field) + table_parameters(self.proposal_networks)
-        networks = network_parameters(self.proposal_networks), network_parameters(self.field)
-        return dict(zip(PARAMETER_GROUPS, (tables, *networks), strict=True))
+        """Grids apart from perceptrons, under the names they have in a scene of latents."""
+        return {
+            "tables": table_parameters(self.field) + table_parameters(self.proposal_networks),
+            "proposal_networks": network_parameters(self.proposal_networks),
+            "fields": network_parameters(self.field),
+        }

@@ -13,21 +13,21 @@ from torch import Tensor
 
 from latenteditor.editing.metrics import coverage, mask_iou, psnr
 from latenteditor.figures import markdown_table
-from latenteditor.worlds.report import TrueViews
+from latenteditor.worlds.held_out import HeldOut
 
 MASKS = ("per-view", "field")
 """The masks that are compared, as `EditConfig.mask` names them."""
 PLAIN = "none"
 """The method without a mask: no score, no relevance head."""
 COSTS = ("survey_seconds", "relevance_seconds", "seconds_per_view_edit", "command_seconds", "memory_bytes", "gpu_bytes")
-"""What an edit costs, as `cost_rows` lists it."""
+"""What an edit costs, in the order of `cost_table`."""
 
 Costs = Mapping[str, float | int]
 """The figures of `COSTS` that one edit has."""
 
 
 def measure_views(
-    views: TrueViews,
+    views: HeldOut,
     masks: Mapping[str, Bool[Tensor, "views 1 height width"]],
     renders: Mapping[str, Float[Tensor, "views 3 height width"]],
 ) -> list[dict[str, Any]]:
@@ -86,6 +86,19 @@ def summarise_worlds(summaries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "worst_mask_iou": {name: min(values) for name, values in worst.items()},
         **{key: {name: mean(values) for name, values in _columns(summaries, key).items()} for key in means},
     }
+
+
+def compare_worlds(worlds: Sequence[Mapping[str, Any]], least_region: float) -> dict[str, Any]:
+    """All figures of some worlds: summed up for each, under its seed, and for "all".
+
+    Args:
+        worlds: What was measured, with the `seed`, the `views` as `measure_views` returns them and the `costs` of each.
+        least_region: A view counts if the region takes at least this share of its pixels.
+    """
+    summaries = {str(world["seed"]): summarise_views(world["views"], least_region) for world in worlds}
+    summaries["all"] = summarise_worlds(list(summaries.values()))
+    costs = mean_costs([world["costs"] for world in worlds])
+    return {"least_region": least_region, "worlds": list(worlds), "summaries": summaries, "mean_costs": costs}
 
 
 def mask_table(worlds: Mapping[str, Mapping[str, Any]]) -> list[str]:

@@ -106,42 +106,44 @@ def summarise(edits: Sequence[Edit], tolerance: float, clock: Clock = "seconds")
     A time that is never reached is infinite, and so is the median if most are. Figures that a method does not have are
     NaN.
     """
-    rows = []
-    for method in dict.fromkeys(edit.method for edit in edits):
-        own = [edit for edit in edits if edit.method == method]
-        reached = {goal: [reach(edit, edits, goal, tolerance, clock) for edit in own] for goal in SHARE_OF_GOAL}
-        last = [edit.points[-1] for edit in own]
-        rows.append(
-            {
-                "method": method,
-                "edits": len(own),
-                "reconstruction_seconds": _median(edit.reconstruction_seconds for edit in own),
-                "reconstruction_psnr": _median(edit.reconstruction_psnr for edit in own),
-                "setup_seconds": _median(edit.setup_seconds for edit in own),
-                "edit_seconds": _median(getattr(point, clock) for point in last),
-                "seconds_per_view_edit": _median(edit.seconds_per_view_edit for edit in own),
-                "view_edits": _median(point.view_edits for point in last),
-                "steps": _median(point.steps for point in last),
-                "rays": _median(point.rays for point in last),
-                "peak_memory_mib": _median(edit.peak_memory_mib for edit in own),
-                "peak_gpu_memory_mib": _median(edit.peak_gpu_memory_mib for edit in own),
-                "mask_iou": _median(point.mask_iou for point in last),
-                "inside_unedited": _median(edit.points[0].inside for edit in own if len(edit.points) > 1),
-                "inside": _median(point.inside for point in last),
-                "outside_unedited": _median(edit.points[0].outside for edit in own if len(edit.points) > 1),
-                "outside": _median(point.outside for point in last),
-                "change": _median(point.change for point in last),
-                "reached": {
-                    goal: {
-                        "time": _median(row.time for row in found),
-                        "times_sooner": _median(row.sooner for row in found),
-                        "edits": sum(math.isfinite(row.time) for row in found),
-                    }
-                    for goal, found in reached.items()
-                },
-            }
-        )
-    return rows
+    methods = dict.fromkeys(edit.method for edit in edits)
+    return [_row([edit for edit in edits if edit.method == method], edits, tolerance, clock) for method in methods]
+
+
+def _row(own: Sequence[Edit], edits: Sequence[Edit], tolerance: float, clock: Clock) -> dict[str, Any]:
+    """Medians over the edits of one method, among all."""
+    last, begun = [edit.points[-1] for edit in own], [edit.points[0] for edit in own if len(edit.points) > 1]
+    return {
+        "method": own[0].method,
+        "edits": len(own),
+        "reconstruction_seconds": _median(edit.reconstruction_seconds for edit in own),
+        "reconstruction_psnr": _median(edit.reconstruction_psnr for edit in own),
+        "setup_seconds": _median(edit.setup_seconds for edit in own),
+        "edit_seconds": _median(getattr(point, clock) for point in last),
+        "seconds_per_view_edit": _median(edit.seconds_per_view_edit for edit in own),
+        "view_edits": _median(point.view_edits for point in last),
+        "steps": _median(point.steps for point in last),
+        "rays": _median(point.rays for point in last),
+        "peak_memory_mib": _median(edit.peak_memory_mib for edit in own),
+        "peak_gpu_memory_mib": _median(edit.peak_gpu_memory_mib for edit in own),
+        "mask_iou": _median(point.mask_iou for point in last),
+        "inside_unedited": _median(point.inside for point in begun),
+        "inside": _median(point.inside for point in last),
+        "outside_unedited": _median(point.outside for point in begun),
+        "outside": _median(point.outside for point in last),
+        "change": _median(point.change for point in last),
+        "reached": {goal: _reached(own, edits, goal, tolerance, clock) for goal in SHARE_OF_GOAL},
+    }
+
+
+def _reached(own: Sequence[Edit], edits: Sequence[Edit], goal: str, tolerance: float, clock: Clock) -> dict[str, Any]:
+    """When the edits of one method reached a goal, and how many did."""
+    found = [reach(edit, edits, goal, tolerance, clock) for edit in own]
+    return {
+        "time": _median(row.time for row in found),
+        "times_sooner": _median(row.sooner for row in found),
+        "edits": sum(math.isfinite(row.time) for row in found),
+    }
 
 
 def markdown(
@@ -154,33 +156,10 @@ def markdown(
 ) -> str:
     """The table, with the machine, the command and whatever else a reader has to know."""
     unit = "s" if clock == "seconds" else "CPU s"
-    quality = [
-        ("method", lambda row: row["method"]),
-        ("edits", lambda row: f"{row['edits']}"),
-        ("inside, dB", lambda row: _change(row["inside_unedited"], row["inside"])),
-        ("outside, dB", lambda row: _change(row["outside_unedited"], row["outside"])),
-        ("change", lambda row: _number(row["change"], 2)),
-        ("mask IoU", lambda row: _number(row["mask_iou"], 2)),
-        *_goal_columns("inside", f"{BASELINE}'s inside", unit),
-        *_goal_columns("change", f"{SHARE_OF_GOAL['change']:.0%} of its change", unit),
-    ]
-    costs = [
-        ("method", lambda row: row["method"]),
-        ("reconstruct, s", lambda row: _number(row["reconstruction_seconds"])),
-        ("reconstructed, dB", lambda row: _number(row["reconstruction_psnr"], 1)),
-        ("set up, s", lambda row: _number(row["setup_seconds"], 1)),
-        (f"edit, {unit}", lambda row: _number(row["edit_seconds"])),
-        ("per view edit, s", lambda row: _number(row["seconds_per_view_edit"], 2)),
-        ("view edits", lambda row: _number(row["view_edits"])),
-        ("field steps", lambda row: _number(row["steps"])),
-        ("rays, millions", lambda row: _number(row["rays"] / 1e6, 2)),
-        ("memory, MiB", lambda row: _number(row["peak_memory_mib"])),
-        ("GPU memory, MiB", lambda row: _number(row["peak_gpu_memory_mib"] or math.nan)),
-    ]
     lines = [
-        *_table(quality, rows),
+        *_table(_quality_columns(unit), rows),
         "",
-        *_table(costs, rows),
+        *_table(_cost_columns(unit), rows),
         "",
         "Medians over all edits. PSNR against the truth, on held-out views, in and outside the true region: unedited "
         "-> edited. Change is how much of the demanded change the region shows, blurred or not. A goal is reached when "
@@ -194,6 +173,37 @@ def markdown(
         "",
     ]
     return "\n".join(lines)
+
+
+def _quality_columns(unit: str) -> list[Column]:
+    """What became of the edits, and when they were as good as the baseline's."""
+    return [
+        ("method", lambda row: row["method"]),
+        ("edits", lambda row: f"{row['edits']}"),
+        ("inside, dB", lambda row: _change(row["inside_unedited"], row["inside"])),
+        ("outside, dB", lambda row: _change(row["outside_unedited"], row["outside"])),
+        ("change", lambda row: _number(row["change"], 2)),
+        ("mask IoU", lambda row: _number(row["mask_iou"], 2)),
+        *_goal_columns("inside", f"{BASELINE}'s inside", unit),
+        *_goal_columns("change", f"{SHARE_OF_GOAL['change']:.0%} of its change", unit),
+    ]
+
+
+def _cost_columns(unit: str) -> list[Column]:
+    """What the edits took."""
+    return [
+        ("method", lambda row: row["method"]),
+        ("reconstruct, s", lambda row: _number(row["reconstruction_seconds"])),
+        ("reconstructed, dB", lambda row: _number(row["reconstruction_psnr"], 1)),
+        ("set up, s", lambda row: _number(row["setup_seconds"], 1)),
+        (f"edit, {unit}", lambda row: _number(row["edit_seconds"])),
+        ("per view edit, s", lambda row: _number(row["seconds_per_view_edit"], 2)),
+        ("view edits", lambda row: _number(row["view_edits"])),
+        ("field steps", lambda row: _number(row["steps"])),
+        ("rays, millions", lambda row: _number(row["rays"] / 1e6, 2)),
+        ("memory, MiB", lambda row: _number(row["peak_memory_mib"])),
+        ("GPU memory, MiB", lambda row: _number(row["peak_gpu_memory_mib"] or math.nan)),
+    ]
 
 
 def _goal_columns(goal: str, name: str, unit: str) -> list[Column]:

@@ -16,19 +16,17 @@ import traceback
 from dataclasses import asdict, dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import imageio.v3 as iio
 import numpy as np
 import torch
-import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackLocation
 from nerfstudio.engine.trainer import Trainer, TrainerConfig
-from nerfstudio.pipelines.base_pipeline import Pipeline
 from torch import Tensor
 
 from latenteditor.benchmark.curves import Point
+from latenteditor.benchmark.quality import masks_iou, quality, render
 from latenteditor.benchmark.settings import (
     METHODS,
     RECONSTRUCTED,
@@ -40,14 +38,12 @@ from latenteditor.benchmark.settings import (
 )
 from latenteditor.benchmark.stopwatch import Stopwatch
 from latenteditor.editing.editor import edit_from_noise
-from latenteditor.editing.metrics import mask_iou, psnr
 from latenteditor.figures import write_figures
-from latenteditor.nerf.editing_pipeline import EditingPipeline
-from latenteditor.nerf.latent_display import evaluation
 from latenteditor.networks.autoencoder import load_autoencoder
 from latenteditor.networks.instruct_pix2pix import load_instruct_pix2pix
-from latenteditor.worlds.dataset import truth_folder
-from latenteditor.worlds.several import read_renders
+from latenteditor.options import flatten
+from latenteditor.pictures import eight_bits, to_picture, write_picture
+from latenteditor.worlds.held_out import HeldOut, read_held_out
 
 RESULT, LOG, PICTURE = "result.json", "log.txt", "held-out.png"
 
@@ -94,7 +90,8 @@ def run_job(job: Job, folder: Path) -> dict[str, Any]:
         _in_own_process(job, folder)
     found = json.loads(result.read_text())
     if found["request"] != job.request:
-        names = [name for name, value in _flat(job.request).items() if _flat(found["request"]).get(name, ...) != value]
+        begun = {option.names: option.value for option in flatten(found["request"])}
+        names = [option.dotted for option in flatten(job.request) if begun.get(option.names, ...) != option.value]
         raise ValueError(f"{folder} was begun with other {', '.join(names)}: choose another --output.")
     return found
 
@@ -103,81 +100,6 @@ def checkpoints(folder: Path, representation: Representation) -> Path:
     """Where a reconstruction's run leaves its scene."""
     method = "latent-nerfacto" if representation == "latents" else "nerfacto"
     return folder / "runs/world" / method / RECONSTRUCTED / "nerfstudio_models"
-
-
-class HeldOut(NamedTuple):
-    """The held-out views of a world, in the order of the dataset."""
-
-    names: list[str]
-    """File names of the pictures."""
-    photographs: Float[Tensor, "views 3 height width"]
-    """The world as it was."""
-    truth: Float[Tensor, "views 3 height width"]
-    """The world as it should become."""
-    region: Bool[Tensor, "views 1 height width"]
-    """Where the two differ."""
-
-
-def read_held_out(world: Path, prompt: str) -> HeldOut:
-    """Reads photographs and truth of the held-out views; without a prompt, the truth is that nothing changes."""
-    names = [Path(name).name for name in json.loads((world / "transforms.json").read_text())["test_filenames"]]
-    photographs = read_renders(world / "images", names)
-    if not prompt:
-        return HeldOut(names, photographs, photographs, torch.ones_like(photographs[:, :1], dtype=torch.bool))
-    truth = truth_folder(world, prompt)
-    return HeldOut(names, photographs, read_renders(truth / "images", names), _regions(truth, names))
-
-
-class Quality(NamedTuple):
-    """What an edit has come to, as a ``Point`` holds it."""
-
-    inside: float
-    outside: float
-    change: float
-
-
-def quality(images: Float[Tensor, "views 3 height width"], views: HeldOut) -> Quality:
-    """Measures images against the truth; means over the views that see its region.
-
-    With b a photograph, a the truth and r the image, over the pixels of the region and their channels, the change is
-    the length of r - b along a - b, in units of it: <r - b, a - b> / |a - b|^2. A blurred image of the truth has nearly
-    all of it; PSNR says how sharp it is.
-    """
-    seen = views.region.flatten(1).any(dim=1)
-    shown, truth, region = images[seen], views.truth[seen], views.region[seen]
-    inside, outside = (psnr(shown, truth, where) for where in (region, ~region))
-    demanded = (truth - views.photographs[seen]) * region
-    found = ((shown - views.photographs[seen]) * demanded).sum(dim=(1, 2, 3))
-    change = found / (demanded**2).sum(dim=(1, 2, 3))
-    return Quality(inside.mean().item(), outside.nanmean().item(), change.mean().item())
-
-
-def render(pipeline: Pipeline) -> Float[Tensor, "views 3 height width"]:
-    """The held-out views as they look when not training, in 8 bits, without a trace on what training draws next."""
-    model: Any = pipeline.model
-    cameras = pipeline.datamanager.eval_dataset.cameras  # type: ignore[union-attr]
-    devices = [model.device] if next(model.parameters()).is_cuda else []
-    with torch.no_grad(), torch.random.fork_rng(devices), evaluation(model):
-        images = [
-            model.get_outputs_for_camera(cameras[view : view + 1].to(model.device))["rgb"].permute(2, 0, 1).cpu()
-            for view in range(len(cameras))
-        ]
-    return _eight_bits(torch.stack(images))
-
-
-def masks_iou(pipeline: EditingPipeline, world: Path, prompt: str) -> float:
-    """The masks of the training views edited so far against the true region; the mean over views that see it."""
-    update = pipeline.update
-    if update is None or pipeline.config.edit.mask == "none" or not update.current or not update.edited_views:
-        return float("nan")
-    files = pipeline.datamanager.train_dataset.image_filenames  # type: ignore[union-attr]
-    masks = update.current[0].masks
-    views = sorted(masks)
-    regions = _regions(truth_folder(world, prompt), [Path(files[view]).name for view in views])
-    found = torch.cat(
-        [F.interpolate(masks[view][None].float().cpu(), regions.shape[-2:], mode="nearest-exact") for view in views]
-    ).bool()
-    return mask_iou(found, regions)[regions.flatten(1).any(dim=1)].mean().item()
 
 
 def _in_own_process(job: Job, folder: Path) -> None:
@@ -244,7 +166,7 @@ def _reconstruct(job: Job, folder: Path) -> dict[str, Any]:
     trainer.train()
     images = render(trainer.pipeline)
     views = read_held_out(job.world, "")
-    _write_picture(folder / PICTURE, images)
+    _write_row(folder / PICTURE, images)
     return {"setup_seconds": prepared, "steps": steps, "psnr": quality(images, views).inside, **_costs(watch)}
 
 
@@ -258,37 +180,15 @@ def _edit(job: Job, folder: Path) -> dict[str, Any]:
     config = edit_config(method, job.prompt, job.settings, job.world, folder / "runs", base, job.device)
     with setup.running():
         trainer = _set_up(config)
-    pipeline: Any = trainer.pipeline
-    points: list[Point] = []
-    steps, limit = 0, job.settings.max_edit_seconds
-    images = views.photographs
-
-    def measure() -> None:
-        nonlocal images
-        with watch.paused():
-            images = render(pipeline)
-            iou = masks_iou(pipeline, job.world, job.prompt)
-            edits = pipeline.update.progress.edits
-            costs = watch.seconds, watch.cpu_seconds, steps, edits, watch.rays
-            points.append(Point(*costs, *quality(images, views), iou))
-
-    def after_step(step: int) -> None:
-        nonlocal steps
-        steps += 1
-        if limit is not None and watch.elapsed >= limit:
-            trainer.stop_training = True
-        last = steps == config.max_num_iterations or trainer.stop_training
-        if last or steps % job.settings.steps_per_point == 0:
-            measure()
-        if last:
-            watch.stop()
-
-    measure()
-    _call_after_steps(trainer, after_step)
+    progress = _Progress(job, trainer, watch, views)
+    progress.measure()
+    _call_after_steps(trainer, progress.after_step)
     watch.start()
     trainer.train()
     watch.stop()  # Where the views show nothing that the prompt is about.
-    _write_picture(folder / PICTURE, images)
+    _write_row(folder / PICTURE, progress.images)
+    pipeline: Any = trainer.pipeline
+    points = progress.points
     return {
         "setup_seconds": setup.seconds,
         "seconds_per_view_edit": pipeline.update.progress.seconds_per_edit if points[-1].view_edits else float("nan"),
@@ -296,6 +196,41 @@ def _edit(job: Job, folder: Path) -> dict[str, Any]:
         **_costs(watch),
         "peak_memory_mib": max(setup.peak_memory, watch.peak_memory),
     }
+
+
+class _Progress:
+    """What an edit has come to, again and again; ends it when its time is up."""
+
+    def __init__(self, job: Job, trainer: Trainer, watch: Stopwatch, views: HeldOut) -> None:
+        """Measures nothing yet."""
+        self._job, self._trainer, self._watch, self._views = job, trainer, watch, views
+        self._steps = 0
+        self.points: list[Point] = []
+        self.images = views.photographs
+        """The held-out views as they were measured last."""
+
+    def measure(self) -> None:
+        """Adds a point with the clock stopped."""
+        pipeline: Any = self._trainer.pipeline
+        watch = self._watch
+        with watch.paused():
+            self.images = render(pipeline)
+            iou = masks_iou(pipeline, self._job.world, self._job.prompt)
+            edits = pipeline.update.progress.edits
+            costs = watch.seconds, watch.cpu_seconds, self._steps, edits, watch.rays
+            self.points.append(Point(*costs, *quality(self.images, self._views), iou))
+
+    def after_step(self, step: int) -> None:
+        """Measures where it is due, and stops the clock after the last step."""
+        settings, trainer = self._job.settings, self._trainer
+        self._steps += 1
+        if settings.max_edit_seconds is not None and self._watch.elapsed >= settings.max_edit_seconds:
+            trainer.stop_training = True
+        last = self._steps == trainer.config.max_num_iterations or trainer.stop_training
+        if last or self._steps % settings.steps_per_point == 0:
+            self.measure()
+        if last:
+            self._watch.stop()
 
 
 def _edit_alone(job: Job, folder: Path) -> dict[str, Any]:
@@ -312,8 +247,8 @@ def _edit_alone(job: Job, folder: Path) -> dict[str, Any]:
         for photograph in views.photographs:
             latents = autoencoder.encode(photograph[None].to(autoencoder.device))
             images.append(autoencoder.decode(edit_from_noise(denoiser, latents, latents, config)).cpu())
-    edited = _eight_bits(torch.cat(images))
-    _write_picture(folder / PICTURE, edited)
+    edited = eight_bits(torch.cat(images))
+    _write_row(folder / PICTURE, edited)
     point = Point(watch.seconds, watch.cpu_seconds, 0, len(images), 0, *quality(edited, views))
     return {
         "setup_seconds": setup.seconds,
@@ -348,24 +283,6 @@ def _costs(watch: Stopwatch) -> dict[str, float]:
     }
 
 
-def _regions(truth: Path, names: list[str]) -> Bool[Tensor, "views 1 height width"]:
-    """True regions by the pictures' names."""
-    return torch.stack([torch.from_numpy(iio.imread(truth / "region" / name) > 0)[None] for name in names])
-
-
-def _eight_bits(images: Float[Tensor, "views 3 height width"]) -> Float[Tensor, "views 3 height width"]:
-    """Images as files hold them, so that all are compared alike."""
-    return (images.float().clamp(0, 1) * 255).round() / 255
-
-
-def _write_picture(file: Path, images: Float[Tensor, "views 3 height width"]) -> None:
-    """A row of views."""
-    iio.imwrite(file, (torch.cat(list(images), dim=2) * 255).round().byte().movedim(0, -1).numpy())
-
-
-def _flat(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings by dotted names."""
-    flat = {}
-    for name, value in content.items():
-        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
-    return flat
+def _write_row(file: Path, images: Float[Tensor, "views 3 height width"]) -> None:
+    """A picture of views side by side."""
+    write_picture(file, to_picture(torch.cat(list(images), dim=2)))

@@ -1,7 +1,6 @@
 """What is compared, at which sizes, and the config of every run."""
 
 import copy
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -10,11 +9,12 @@ from nerfstudio.engine.trainer import TrainerConfig
 from nerfstudio.pipelines.base_pipeline import VanillaPipelineConfig
 
 from latenteditor import methods
-from latenteditor.benchmark.dense_scene import PARAMETER_GROUPS, DenseIn2nModelConfig
+from latenteditor.benchmark.dense_scene import DenseIn2nModelConfig
 from latenteditor.benchmark.world_runs import WorldConfig
 from latenteditor.editing.editor import EditConfig
 from latenteditor.miniature.settings import EDIT
 from latenteditor.nerf.latent_field import Encoding
+from latenteditor.options import set_options
 
 Representation = Literal["latents", "colours"]
 """What a scene is made of."""
@@ -44,6 +44,8 @@ NEVER = 1 << 30
 """Steps between things that no run of the benchmark should spend time on."""
 ENDLESS = 1 << 20
 """Training steps of a run that ends by the clock."""
+DENSE_GROUPS = ("tables", "proposal_networks", "fields")
+"""What of a scene of colours on dense grids has the learning rates of latent-nerfacto."""
 RECONSTRUCTED = "reconstruction"
 EDITED = "edit"
 
@@ -156,22 +158,6 @@ def edit_config(
     return config
 
 
-def set_options(config: Any, options: Mapping[str, Any]) -> None:
-    """Sets options of a config by their dotted names.
-
-    Raises:
-        ValueError: The config has no such option.
-    """
-    for name, value in options.items():
-        *owners, last = name.split(".")
-        owner = config
-        for part in owners:
-            owner = owner.get(part) if isinstance(owner, dict) else getattr(owner, part, None)
-        if not hasattr(owner, last):
-            raise ValueError(f"{config.method_name} has no option {name!r}.")
-        setattr(owner, last, value)
-
-
 def _run_options(
     settings: BenchmarkConfig, world: Path, output: Path, name: str, device: str, steps: int
 ) -> dict[str, Any]:
@@ -214,7 +200,7 @@ def _in2n_config(settings: BenchmarkConfig) -> TrainerConfig:
         latents = copy.deepcopy(methods.latent_nerfacto.config)
         model: Any = latents.pipeline.model
         pipeline.model = DenseIn2nModelConfig(proposal_net_args_list=model.proposal_net_args_list)
-        config.optimizers = {name: latents.optimizers[name] for name in PARAMETER_GROUPS}
+        config.optimizers = {name: latents.optimizers[name] for name in DENSE_GROUPS}
     else:
         pipeline.model.log2_hashmap_size = settings.in2n_log2_hashmap_size
     return config

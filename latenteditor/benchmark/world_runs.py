@@ -1,10 +1,18 @@
-"""The ns-train commands that reconstruct and edit a built-in world."""
+"""A built-in world in a folder of its own, and the commands that photograph, reconstruct, edit and render it."""
 
-from dataclasses import dataclass, field
+import shutil
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
+from latenteditor.editing.delta_mask import require_usable
 from latenteditor.editing.editor import EditConfig
 from latenteditor.miniature.settings import EDIT
-from latenteditor.runs import Run, command_line
+from latenteditor.networks.autoencoder import read_autoencoder_config
+from latenteditor.networks.instruct_pix2pix import load_noise_schedule
+from latenteditor.options import all_options, words_of
+from latenteditor.runs import Run, command_line, keep_to_prompt, render_command, run_command, run_measured
+from latenteditor.worlds.dataset import write_dataset, write_truth
+from latenteditor.worlds.world import World, random_world
 
 OPTIMIZERS = ("tables", "proposal-networks", "fields", "adapter")
 """Groups of parameters with a learning rate of their own."""
@@ -34,6 +42,88 @@ class WorldConfig:
     """How views are edited; the default is what suits the built-in editor."""
 
 
+@dataclass(frozen=True)
+class WorldFolder:
+    """A built-in world with all that is made of it."""
+
+    path: Path
+    """Its folder, absolute, see ``runs.py``."""
+    seed: int
+    """Which world it is."""
+    config: WorldConfig
+    """How it is photographed, reconstructed and edited."""
+    device: str
+    """Where to train: any device nerfstudio knows."""
+
+    @property
+    def world(self) -> World:
+        """The world itself."""
+        return random_world(self.seed)
+
+    @property
+    def data(self) -> Path:
+        """Its photographs and truth."""
+        return self.path / "world"
+
+    @property
+    def reconstruction(self) -> Run:
+        """The run that learns it as it is photographed."""
+        return Run(self.path, "latent-nerfacto")
+
+    def edit(self, name: str = "run") -> Run:
+        """A run that edits it; the name tells several apart."""
+        return Run(self.path, "latenteditor", name)
+
+    def begin(self, prompt: str) -> None:
+        """Makes the folder, or refuses to go on with one that was begun with another prompt."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        keep_to_prompt(self.path, prompt)
+
+    def photograph(self) -> None:
+        """Writes the photographs, all or none."""
+        config, partial = self.config, self.path / "world.partial"
+        if partial.exists():
+            shutil.rmtree(partial)
+        write_dataset(partial, self.world, config.num_views, config.num_held_out, config.size, self.seed)
+        partial.rename(self.data)
+
+    def write_truth(self, prompt: str) -> None:
+        """Writes what the world becomes by a prompt."""
+        write_truth(self.data, prompt)
+
+    def train(self, run: Run, steps: int, *flags: object) -> None:
+        """Trains a run for some steps."""
+        run_command(train_command(run, self.config, self.device, steps, *flags), self.path / f"{run.label}.log")
+
+    def train_measured(self, run: Run, steps: int, *flags: object) -> int:
+        """Trains a run as `train` does, and returns the most main memory that took, in bytes."""
+        return run_measured(train_command(run, self.config, self.device, steps, *flags), self.path / f"{run.label}.log")
+
+    def render(self, run: Run, what: str, *flags: object) -> None:
+        """Renders a run by a subcommand of ns-render."""
+        run_command(render_command(run, what, *flags), self.path / f"render-{run.label}-{what}.log")
+
+    def render_held_out(self, run: Run) -> None:
+        """Renders the held-out views of a run."""
+        flags = ("--split", "test", "--rendered-output-names", "rgb", "--image-format", "png")
+        self.render(run, "dataset", *flags, "--output-path", self.path / "renders" / run.label)
+
+    def renders(self, run: Run) -> Path:
+        """Where the renders of a run's held-out views lie."""
+        return self.path / "renders" / run.label / "test/rgb"
+
+
+def require_editor(edit: EditConfig) -> None:
+    """Refuses an editor that does not exist, before anything is photographed for it.
+
+    Raises:
+        ValueError: There is no such model, or its mask's settings lie outside their range.
+    """
+    read_autoencoder_config(edit.model)
+    load_noise_schedule(edit.model)
+    require_usable(edit.delta_mask)
+
+
 def train_command(run: Run, config: WorldConfig, device: str, steps: int, *flags: object) -> list[str]:
     """Trains a run for some steps on a device that nerfstudio knows; no view is evaluated on the way."""
     all_steps = config.reconstruction_steps + config.edit_steps
@@ -54,23 +144,10 @@ def decay_flags(steps: int) -> list[object]:
 
 
 def edit_flags(config: WorldConfig, prompt: str, base: Run) -> list[object]:
-    """What tells ns-train how to edit what another run has reconstructed."""
-    edit, mask = config.edit, config.edit.delta_mask
+    """What tells ns-train how to edit what another run has reconstructed: every setting, whatever its default there."""
+    edit = all_options(replace(config.edit, prompt=prompt), ("pipeline", "edit"))
     return [
         "--load-dir", base.checkpoints,
-        "--pipeline.edit.prompt", prompt,
-        "--pipeline.edit.model", edit.model,
-        "--pipeline.edit.guidance.text", edit.guidance.text,
-        "--pipeline.edit.guidance.image", edit.guidance.image,
-        "--pipeline.edit.min-noise", edit.min_noise,
-        "--pipeline.edit.max-noise", edit.max_noise,
-        "--pipeline.edit.denoising-steps", edit.denoising_steps,
-        "--pipeline.edit.mask", edit.mask,
-        "--pipeline.edit.blending", edit.blending,
-        "--pipeline.edit.delta-mask.noise-level", mask.noise_level,
-        "--pipeline.edit.delta-mask.clamp", mask.clamp,
-        "--pipeline.edit.delta-mask.threshold", mask.threshold,
-        "--pipeline.edit.delta-mask.gate", mask.gate,
-        "--pipeline.edit.delta-mask.least-views", mask.least_views,
+        *words_of(edit),
         "--pipeline.schedule.steps-per-edit", config.steps_per_edit,
     ]  # fmt: skip

@@ -102,7 +102,9 @@ def read_world(folder: Path) -> World:
     """
     file = folder / "world.json"
     if not file.exists():
-        raise ValueError(f"{folder} holds no built-in world: there is no world.json; write one with make_world.")
+        raise ValueError(
+            f"{folder} holds no built-in world: there is no world.json; write one with `latenteditor world`."
+        )
     content = json.loads(file.read_text())
     solids = tuple(Solid(**{**solid, "position": tuple(solid["position"])}) for solid in content["solids"])
     first, second = content["floor"]["colours"]
@@ -117,6 +119,12 @@ def read_cameras(folder: Path) -> list[Camera]:
     return [
         Camera(np.array(frame["transform_matrix"]), float(field_of_view), content["w"]) for frame in content["frames"]
     ]
+
+
+def view_names(folder: Path) -> list[str]:
+    """The files of all views of a dataset, in the order of its cameras."""
+    content = json.loads((folder / "transforms.json").read_text())
+    return [Path(frame["file_path"]).name for frame in content["frames"]]
 
 
 def _trace(world: World, cameras: list[Camera]) -> "list[Hits]":

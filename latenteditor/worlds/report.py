@@ -1,15 +1,11 @@
 """What an edit of a built-in world came to, on its held-out views, against the truth."""
 
-import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import imageio.v3 as iio
 import numpy as np
-import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 from latenteditor.editing.delta_mask import delta_mask, delta_score
@@ -17,27 +13,14 @@ from latenteditor.editing.editor import EditConfig
 from latenteditor.editing.guidance import Denoiser
 from latenteditor.editing.metrics import mask_iou, psnr
 from latenteditor.networks.autoencoder import Autoencoder
-from latenteditor.worlds.dataset import truth_folder
+from latenteditor.pictures import grid, highlight, read_images
+from latenteditor.worlds.held_out import HeldOut, read_held_out
 
 PICTURE_COLUMNS = 6
 
 
 @dataclass(frozen=True)
-class TrueViews:
-    """What is known of the held-out views of one world, in one order throughout."""
-
-    names: list[str]
-    """Their files."""
-    photographs: Float[Tensor, "views 3 height width"]
-    """The world as it was."""
-    truth: Float[Tensor, "views 3 height width"]
-    """The world after the instruction."""
-    region: Bool[Tensor, "views 1 height width"]
-    """Where the two differ."""
-
-
-@dataclass(frozen=True)
-class HeldOutViews(TrueViews):
+class EditedViews(HeldOut):
     """The held-out views of one world, and what was made of them."""
 
     unedited: Float[Tensor, "views 3 height width"]
@@ -46,27 +29,16 @@ class HeldOutViews(TrueViews):
     """Renders of the edited scene."""
 
 
-def read_true_views(dataset: Path, prompt: str) -> TrueViews:
-    """Reads photographs and truth from the dataset."""
-    names = json.loads((dataset / "transforms.json").read_text())["test_filenames"]
-    stems = [Path(name).name for name in names]
-    truth = truth_folder(dataset, prompt)
-    return TrueViews(
-        names=stems,
-        photographs=_images(dataset / "images", stems),
-        truth=_images(truth / "images", stems),
-        region=torch.stack([torch.from_numpy(iio.imread(truth / "region" / stem) > 0)[None] for stem in stems]),
+def read_edited_views(dataset: Path, prompt: str, unedited: Path, edited: Path) -> EditedViews:
+    """Reads photographs and truth from the dataset, renders from two folders of ``ns-render dataset``."""
+    known = read_held_out(dataset, prompt)
+    return EditedViews(
+        **vars(known), unedited=read_images(unedited, known.names), edited=read_images(edited, known.names)
     )
 
 
-def read_held_out_views(dataset: Path, prompt: str, unedited: Path, edited: Path) -> HeldOutViews:
-    """Reads photographs and truth from the dataset, renders from two folders of ``ns-render dataset``."""
-    true = read_true_views(dataset, prompt)
-    return HeldOutViews(**vars(true), unedited=_images(unedited, true.names), edited=_images(edited, true.names))
-
-
 def find_masks(
-    views: TrueViews, prompt: str, autoencoder: Autoencoder, denoiser: Denoiser, config: EditConfig
+    views: HeldOut, prompt: str, autoencoder: Autoencoder, denoiser: Denoiser, config: EditConfig
 ) -> Bool[Tensor, "views 1 height width"]:
     """The delta masks of the held-out photographs, at pixel resolution."""
     latents = autoencoder.encode(views.photographs.to(autoencoder.device))
@@ -82,7 +54,7 @@ def at_pixels(
 
 
 def measure(
-    views: HeldOutViews, masks: Bool[Tensor, "views 1 height width"], autoencoder: Autoencoder
+    views: EditedViews, masks: Bool[Tensor, "views 1 height width"], autoencoder: Autoencoder
 ) -> dict[str, float]:
     """Means over the held-out views in which the region is seen, PSNR in decibels.
 
@@ -100,26 +72,9 @@ def measure(
     return figures
 
 
-def picture(views: HeldOutViews, masks: Bool[Tensor, "views 1 height width"]) -> np.ndarray:
+def picture(
+    views: EditedViews, masks: Bool[Tensor, "views 1 height width"]
+) -> UInt8[np.ndarray, "picture_height picture_width 3"]:
     """Rows: original, mask, edit, truth; columns: held-out views."""
     rows = [views.photographs, highlight(views.photographs, masks), views.edited, views.truth]
-    return grid([row[:PICTURE_COLUMNS] for row in rows])
-
-
-def highlight(
-    images: Float[Tensor, "views 3 height width"], masks: Bool[Tensor, "views 1 height width"]
-) -> Float[Tensor, "views 3 height width"]:
-    """Images that are dark outside a mask."""
-    return images * (0.35 + 0.65 * masks)
-
-
-def grid(rows: Sequence[Float[Tensor, "views 3 height width"]]) -> np.ndarray:
-    """A picture of rows of images, 8 bit, with white lines between them."""
-    pixels = torch.cat([torch.cat(list(F.pad(row, (2, 2, 2, 2), value=1.0)), dim=2) for row in rows], dim=1)
-    return (pixels.clamp(0, 1) * 255).round().byte().movedim(0, -1).numpy()
-
-
-def _images(folder: Path, names: list[str]) -> Float[Tensor, "views 3 height width"]:
-    """Pictures by name, in [0, 1]."""
-    pictures = [torch.from_numpy(iio.imread(folder / name)[..., :3]).movedim(-1, 0) for name in names]
-    return torch.stack(pictures).float() / 255
+    return grid([list(row[:PICTURE_COLUMNS]) for row in rows])

@@ -1,20 +1,20 @@
 """Several edits of one built-in world, and what became of each solid, seen from the held-out cameras."""
 
-import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import imageio.v3 as iio
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 from latenteditor.editing.metrics import psnr
-from latenteditor.worlds.dataset import read_cameras, read_world
+from latenteditor.worlds.dataset import read_cameras, read_world, view_names
+from latenteditor.worlds.held_out import HeldOut, held_out_names
 from latenteditor.worlds.instructions import Instruction
 from latenteditor.worlds.render import Tracer
-from latenteditor.worlds.world import COLOURS, World
+from latenteditor.worlds.world import COLOURS, World, random_world
 
 SMALLEST_SOLID = 0.004
 """Of a view: a solid that is hardly seen says nothing about an edit of it."""
@@ -41,50 +41,55 @@ def draw_recolourings(world: World, seed: int, count: int) -> list[tuple[Instruc
     ]
 
 
-@dataclass(frozen=True)
-class Views:
-    """A world from its held-out cameras, as it was and as it should become."""
+def draw_seeds(first_seed: int, count: int, num_solids: int) -> list[int]:
+    """The first worlds with at least that many solids.
 
-    names: list[str]
-    """The pictures' file names."""
-    before: Float[Tensor, "views 3 height width"]
-    after: Float[Tensor, "views 3 height width"]
-    ids: Tensor
-    """Per pixel 0, or a solid counted from 1; of shape (views, 1, height, width)."""
+    Raises:
+        ValueError: No world has so many.
+    """
+    seeds: list[int] = []
+    for seed in range(first_seed, first_seed + 1000 * count):
+        if len(seeds) < count and len(random_world(seed).solids) >= num_solids:
+            seeds.append(seed)
+    if len(seeds) < count:
+        raise ValueError(f"No worlds from seed {first_seed} on have {num_solids} solids: ask for fewer.")
+    return seeds
+
+
+@dataclass(frozen=True)
+class SolidViews(HeldOut):
+    """The held-out views of one world as rendering gives them, not in eight bits, and which solid is where."""
+
+    ids: UInt8[Tensor, "views 1 height width"]
+    """Per pixel 0, or a solid counted from 1."""
 
     def seen(self, solid: int) -> Bool[Tensor, "views 1 height width"]:
         """Where a solid, counted from 0, is."""
         return self.ids == solid + 1
 
 
-def held_out_views(dataset: Path, instructions: list[Instruction]) -> Views:
+def render_solid_views(dataset: Path, instructions: Sequence[Instruction]) -> SolidViews:
     """Renders the world of a dataset before and after recolourings, from its held-out cameras."""
-    content = json.loads((dataset / "transforms.json").read_text())
-    names, held_out = [frame["file_path"] for frame in content["frames"]], content["test_filenames"]
     world = edited = read_world(dataset)
     for instruction in instructions:
         edited = instruction.apply(edited)
-    cameras = [camera for name, camera in zip(names, read_cameras(dataset), strict=True) if name in held_out]
+    held_out = held_out_names(dataset)
+    cameras = dict(zip(view_names(dataset), read_cameras(dataset), strict=True))
     tracer = Tracer(world)
-    hits = [tracer.trace(camera) for camera in cameras]
+    hits = [tracer.trace(cameras[name]) for name in held_out]
     ids = torch.from_numpy(np.stack([view.ids for view in hits]))[:, None]
     before, after = (
         torch.from_numpy(np.stack([view.shade(shown) for view in hits])).float().movedim(-1, 1)
         for shown in (world, edited)
     )
-    return Views([Path(name).name for name in names if name in held_out], before, after, ids)
-
-
-def read_renders(folder: Path, names: list[str]) -> Float[Tensor, "views 3 height width"]:
-    """The renders of some held-out views, in [0, 1]."""
-    pictures = [torch.from_numpy(iio.imread(folder / name)[..., :3]).movedim(-1, 0) for name in names]
-    return torch.stack(pictures).float() / 255
+    solids = [solid + 1 for instruction in instructions for solid in instruction.solids]
+    return SolidViews(held_out, before, after, torch.isin(ids, torch.tensor(solids, dtype=ids.dtype)), ids)
 
 
 def solid_figures(
     rendered: Float[Tensor, "views 3 height width"],
     unedited: Float[Tensor, "views 3 height width"],
-    views: Views,
+    views: SolidViews,
     solid: int,
     edited: bool,
 ) -> dict[str, float]:
@@ -93,7 +98,7 @@ def solid_figures(
     Args:
         rendered: The scene.
         unedited: The scene before any edit.
-        views: The world before and after all edits.
+        views: The world as it was and after all edits.
         solid: Its index in the world.
         edited: Whether the scene should show it as it is after the edits, or as it was before.
 
@@ -106,7 +111,7 @@ def solid_figures(
     enough = seen.flatten(1).float().mean(dim=1) >= SMALLEST_SOLID
     if not enough.any():
         return {}
-    before, after = views.before[enough], views.after[enough]
+    before, after = views.photographs[enough], views.truth[enough]
     wanted, other = (after, before) if edited else (before, after)
 
     def mean(images: Tensor, reference: Tensor) -> float:

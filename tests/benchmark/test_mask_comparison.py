@@ -15,20 +15,21 @@ from latenteditor.benchmark.mask_comparison import (
     summarise_views,
     summarise_worlds,
 )
-from latenteditor.worlds.report import TrueViews, at_pixels
+from latenteditor.worlds.held_out import HeldOut
+from latenteditor.worlds.report import at_pixels
 
 SIZE = 10
 NAMES = ["near.png", "far.png", "away.png"]
 
 
 @pytest.fixture
-def views() -> TrueViews:
+def views() -> HeldOut:
     """Three grey views whose region takes a fifth, a hundredth and nothing."""
     region = torch.zeros(3, 1, SIZE, SIZE, dtype=torch.bool)
     region[0, :, :2] = True
     region[1, :, 0, 0] = True
     grey = torch.full((3, 3, SIZE, SIZE), 0.5)
-    return TrueViews(NAMES, photographs=grey, truth=grey.clone(), region=region)
+    return HeldOut(NAMES, photographs=grey, truth=grey.clone(), region=region)
 
 
 @pytest.fixture

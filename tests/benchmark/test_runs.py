@@ -1,9 +1,7 @@
-"""Configs, stopwatch and results of the benchmark's runs, and a whole benchmark of few pixels."""
+"""Configs, stopwatch and results of the benchmark's runs."""
 
 import copy
-import csv
 import json
-import runpy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,28 +15,14 @@ from nerfstudio.model_components.scene_colliders import NearFarCollider
 from latenteditor import methods
 from latenteditor.benchmark import runs
 from latenteditor.benchmark.dense_scene import DenseIn2nModel, DenseIn2nModelConfig
-from latenteditor.benchmark.runs import HeldOut, Job, quality, run_job
-from latenteditor.benchmark.settings import METHODS, BenchmarkConfig, edit_config, reconstruction_config, set_options
+from latenteditor.benchmark.quality import quality
+from latenteditor.benchmark.runs import Job, run_job
+from latenteditor.benchmark.settings import METHODS, BenchmarkConfig, edit_config, reconstruction_config
 from latenteditor.benchmark.stopwatch import Stopwatch
-from latenteditor.editing.delta_mask import DeltaMaskConfig
-from latenteditor.editing.editor import EditConfig
+from latenteditor.options import set_options
+from latenteditor.worlds.held_out import HeldOut
 
-SCRIPT = Path(__file__).parents[2] / "scripts" / "benchmark.py"
 PLACES = Path("world"), Path("output")
-
-
-@pytest.fixture(scope="module")
-def script() -> dict[str, Any]:
-    """What the script defines."""
-    return runpy.run_path(str(SCRIPT))
-
-
-def small(model: Path) -> dict[str, Any]:
-    """Sizes at which a benchmark takes seconds, and an editor whose edits mean nothing."""
-    edit = EditConfig(model=str(model), denoising_steps=2, delta_mask=DeltaMaskConfig(draws=1, gate=0.0))
-    sizes = {"size": 32, "num_views": 3, "num_held_out": 2, "max_res": 24, "reconstruction_steps": 2, "edit_steps": 4}
-    in2n = {"in2n_rays": 64, "in2n_levels": 2, "in2n_max_res": 24, "in2n_proposal_samples": (8,), "in2n_samples": 8}
-    return {"edit": edit, "steps_per_edit": 2, "steps_per_point": 2, **sizes, **in2n}
 
 
 @pytest.fixture
@@ -62,7 +46,7 @@ def test_an_option_that_does_not_exist_is_refused():
     set_options(config, {"optimizers.fields.scheduler.max_steps": 7})
     assert config.optimizers["fields"]["scheduler"].max_steps == 7
     for name in ("pipeline.model.levels", "pipeline.models.num_levels", "optimizers.tables.scheduler.max_steps"):
-        with pytest.raises(ValueError, match=f"in2n has no option '{name}'"):
+        with pytest.raises(ValueError, match=f"no option '{name}'"):
             set_options(config, {name: 7})
 
 
@@ -220,66 +204,3 @@ def test_a_run_that_fails_says_how(tmp_path):
     with pytest.raises(ValueError, match="(?s)The run in .*failed; the end of its log.txt:.*transforms.json"):
         run_job(job, tmp_path / "run")
     assert not (tmp_path / "run/result.json").exists()
-
-
-def test_worlds_with_too_few_solids_are_passed_over(script):
-    seeds = script["draw_seeds"](3_000_200, 3, 4)
-    assert len(seeds) == 3 == len(set(seeds))
-    assert all(len(script["random_world"](seed).solids) >= 4 for seed in seeds)
-    with pytest.raises(ValueError, match="lower --num-prompts"):
-        script["draw_seeds"](0, 1, 100)
-
-
-def test_numbers_that_compare_nothing_are_refused(script):
-    for wrong, message in (
-        ({"methods": ()}, "not nothing"),
-        ({"methods": ("in2n", "in2n")}, "each method once"),
-        ({"steps_per_point": 0}, "--steps-per-point must be 1 or more, not 0"),
-        ({"lpips_weights": Path("absent.pth")}, "no weights of LPIPS absent.pth"),
-    ):
-        with pytest.raises(ValueError, match=message):
-            script["require_sizes"](script["Args"](**wrong))
-
-
-def test_a_benchmark_measures_every_method_and_goes_on_where_it_was(
-    script, tiny_instruct_pix2pix_folder, tmp_path, monkeypatch
-):
-    performed = []
-
-    def perform(job: Job, folder: Path) -> None:
-        """In this process, because each of four others would import for ten seconds."""
-        performed.append(folder.name)
-        runs.perform(job, folder)
-
-    monkeypatch.setattr(runs, "_in_own_process", perform)
-    args = script["Args"](
-        output=tmp_path, methods=("latenteditor", "in2n"), device="cpu", **small(tiny_instruct_pix2pix_folder)
-    )
-    script["main"](args)
-    assert performed == ["latents", "latenteditor", "colours", "in2n"]
-    results = json.loads((tmp_path / "results.json").read_text())
-    latent, colours = results["runs"]
-    for run in (latent, colours):
-        assert [point["steps"] for point in run["points"]] == [0, 2, 4]
-        assert [point["view_edits"] for point in run["points"]] == [0, 1, 2]
-        seconds = [point["seconds"] for point in run["points"]]
-        assert seconds[0] == 0 < seconds[1] < seconds[2]
-        assert run["peak_memory_mib"] > 100
-        assert run["reconstruction"]["steps"] == 2
-    # Rays of training, of the views that were edited and, every four steps, of the adapter's view of 4x4 cells.
-    assert colours["points"][-1]["rays"] == 4 * 64 + 2 * 32 * 32
-    assert latent["points"][-1]["rays"] == 4 * 512 + 2 * 16 + 16
-    assert latent["points"][-1]["mask_iou"] is not None
-    assert colours["points"][-1]["mask_iou"] is None
-    rows = list(csv.DictReader((tmp_path / "points.csv").open()))
-    assert len(rows) == 6
-    table = (tmp_path / "table.md").read_text()
-    assert "no LPIPS" in table
-    assert results["machine"]["torch"] == torch.__version__
-    assert (tmp_path / "curves.png").exists()
-
-    monkeypatch.setattr(runs, "_in_own_process", lambda job, folder: pytest.fail(f"{folder} was run again"))
-    with pytest.raises(ValueError, match="is not empty: pass --resume"):
-        script["main"](args)
-    script["main"](replace(args, resume=True))
-    assert (tmp_path / "table.md").read_text() == table

@@ -1,4 +1,4 @@
-"""scripts/evaluate_editor.py from end to end with the built-in editor, on few and small views."""
+"""The editor's evaluation from end to end with the built-in editor, on few and small views."""
 
 import json
 from time import sleep
@@ -7,7 +7,8 @@ import imageio.v3 as iio
 import numpy as np
 import pytest
 
-from scripts import evaluate_editor
+from latenteditor.cli import main
+from latenteditor.miniature import evaluation_run
 
 CASES, LOOKS, SIZE = 3, 1, 64
 SECONDS = 0.3
@@ -22,16 +23,8 @@ def evaluated(tmp_path_factory):
     halves = np.zeros((SIZE, 2 * SIZE, 3), dtype=np.uint8)
     halves[:, :SIZE], halves[:, SIZE:] = (230, 120, 20), (90, 90, 90)
     iio.imwrite(photographs / "orange.png", halves)
-    evaluate_editor.main(
-        evaluate_editor.Args(
-            output=folder,
-            num_cases=CASES,
-            num_looks=LOOKS,
-            size=SIZE,
-            photographs=(photographs,),
-            photograph_size=2 * SIZE,
-        )
-    )
+    sizes = ["--num-cases", CASES, "--num-looks", LOOKS, "--size", SIZE, "--photograph-size", 2 * SIZE]
+    main(["editor", "evaluate", "--output", str(folder), "--photographs", str(photographs), *map(str, sizes)])
     return folder, json.loads((folder / "figures.json").read_text())
 
 
@@ -64,14 +57,25 @@ def test_pictures_show_original_edit_truth_and_mask(evaluated):
 def test_loading_and_a_denoising_step_are_timed_apart(evaluated, monkeypatch):
     _, figures = evaluated
     assert figures["speed"].keys() == {"load_seconds", "denoising_step_seconds"}
-    load, predict = evaluate_editor.load_autoencoder, evaluate_editor.predict_guided
-    monkeypatch.setattr(evaluate_editor, "load_autoencoder", lambda *args: sleep(5 * SECONDS) or load(*args))
-    monkeypatch.setattr(evaluate_editor, "predict_guided", lambda *args: sleep(SECONDS) or predict(*args))
-    monkeypatch.setattr(evaluate_editor, "SPEED_STEPS", 2)
-    speed = evaluate_editor.measure_speed(evaluate_editor.EDIT, "cpu")
+    load, predict = evaluation_run.load_autoencoder, evaluation_run.predict_guided
+    monkeypatch.setattr(evaluation_run, "load_autoencoder", lambda *args: sleep(5 * SECONDS) or load(*args))
+    monkeypatch.setattr(evaluation_run, "predict_guided", lambda *args: sleep(SECONDS) or predict(*args))
+    monkeypatch.setattr(evaluation_run, "SPEED_STEPS", 2)
+    speed = evaluation_run.measure_speed(evaluation_run.EDIT, "cpu")
     assert speed["load_seconds"] > 5 * SECONDS > speed["denoising_step_seconds"] > SECONDS
 
 
 def test_a_folder_without_photographs_is_refused(tmp_path):
     with pytest.raises(ValueError, match="holds no photographs"):
-        evaluate_editor.read_photographs(tmp_path, 4, 64)
+        evaluation_run.read_photographs(tmp_path, 4, 64)
+
+
+def test_what_is_mistyped_gets_one_sentence(tmp_path):
+    for wrong, message in (
+        (["--photographs", "/nowhere"], "no folder of photographs /nowhere"),
+        (["--edit.model", "/nowhere"], "'/nowhere' is neither"),
+        (["--num-cases", "-1"], "must be 0 or more"),
+    ):
+        with pytest.raises(SystemExit, match=f"Error: .*{message}"):
+            main(["editor", "evaluate", "--output", str(tmp_path / "figures"), *wrong])
+    assert not list(tmp_path.iterdir())

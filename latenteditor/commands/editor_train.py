@@ -1,0 +1,14 @@
+"""Trains the built-in editor from scratch; see ``latenteditor.miniature.training`` for every choice.
+
+With several processes: torchrun --no-python --nproc-per-node 2 latenteditor editor train --photographs FOLDER
+"""
+
+from latenteditor.miniature.training import TrainingConfig as Args
+from latenteditor.miniature.training import train_editor
+
+__all__ = ["Args", "main"]
+
+
+def main(args: Args) -> None:
+    """Trains what is not trained yet."""
+    train_editor(args)
