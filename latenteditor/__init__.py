@@ -15,8 +15,9 @@ What happens in which order, and in which file:
 7. The decoder is used to look: the viewer, ``ns-render``, ``ns-eval``.
 
 ``nerf/in2n.py`` is the baseline, Instruct-NeRF2NeRF: the same loop on images, with ``editing/pixel_editor.py``.
-``recipes.py`` reads the edits of ``configs/``, which ``scripts/edit_scene.py`` runs; ``figures.py`` writes what scripts
-measure.
+``recipes/`` reads the edits of ``configs/`` and runs them stage by stage; ``evaluation/`` measures what an edit came
+to, and tries one on a single photograph; ``cli.py`` is the command `latenteditor`, with a file of ``commands/`` for
+each subcommand.
 ``miniature/`` is a built-in world with known answers and a small InstructPix2Pix trained on it; ``benchmark/`` compares
 the methods there, second by second.
 """
