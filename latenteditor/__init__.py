@@ -16,10 +16,10 @@ What happens in which order, and in which file:
 
 ``nerf/in2n.py`` is the baseline, Instruct-NeRF2NeRF: the same loop on images, with ``editing/pixel_editor.py``.
 ``recipes/`` reads the edits of ``configs/`` and runs them stage by stage; ``evaluation/`` measures what an edit came
-to, and tries one on a single photograph; ``cli.py`` is the command `latenteditor`, with a file of ``commands/`` for each
-subcommand.
-``miniature/`` is a built-in world with known answers and a small InstructPix2Pix trained on it; ``benchmark/`` compares
-the methods there, second by second.
+to, and tries one on a single photograph; ``cli.py`` is the command `latenteditor`, with a file of ``commands/`` for
+each subcommand.
+``worlds/`` are built-in worlds with known answers, ``miniature/`` is a small InstructPix2Pix trained on them;
+``benchmark/`` compares the methods there, second by second, and has the stages of the demo.
 """
 
 __version__ = "0.1.0"

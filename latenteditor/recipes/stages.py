@@ -2,20 +2,17 @@
 
 import hashlib
 import json
-import os
 import shlex
 import shutil
 import subprocess
-import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from latenteditor.options import words_of
 from latenteditor.recipes.plan import Plan
 from latenteditor.recipes.recipe import Captions, Recipe
-from latenteditor.runs import Run, installed, words_to_finish
+from latenteditor.runs import Run, command_environment, installed, words_to_finish
 
 INTERRUPTED = 130
 """The exit code of a command that was stopped from the keyboard."""
@@ -201,7 +198,7 @@ def run_stages(stages: Sequence[Stage], show: Show) -> None:
         StageFailed: A command failed.
         ValueError: A command is not installed, or ended well without its result.
     """
-    with _environment_with_ffmpeg() as environment:
+    with command_environment() as environment:
         for stage in stages:
             if not show_stage(stage, show):
                 _run(stage, environment)
@@ -258,16 +255,3 @@ def _ns(command: str, subcommand: str, training: Training, output: Path, *flags:
     """A command that loads a run and writes something."""
     words = [command, *([subcommand] if subcommand else []), "--load-config", str(training.run.config)]
     return [*words, "--output-path", str(output), *flags]
-
-
-@contextmanager
-def _environment_with_ffmpeg() -> Iterator[dict[str, str]]:
-    """The environment; where ns-render would find no ffmpeg in it, with the one that came as a Python package."""
-    if shutil.which("ffmpeg") is not None:
-        yield dict(os.environ)
-        return
-    import imageio_ffmpeg
-
-    with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / "ffmpeg").symlink_to(imageio_ffmpeg.get_ffmpeg_exe())
-        yield {**os.environ, "PATH": f"{folder}{os.pathsep}{os.environ.get('PATH', '')}"}
