@@ -71,7 +71,7 @@ def test_a_row_holds_the_medians_of_a_method():
 def test_the_tables_name_machine_and_command_and_say_never():
     slow = [edit("latenteditor", (0, 10, 30), (10, 12, 30)), edit("in2n", (0, 10, 26), (40, 18, 25.2))]
     rows = summarise([replace(slow[0], reconstruction_psnr=22.04), slow[1]], tolerance=0.5)
-    text = markdown(rows, {"cpu": "Z80", "gpu": "none"}, "python scripts/benchmark.py", ["A note."], 0.5)
+    text = markdown(rows, {"cpu": "Z80", "gpu": "none"}, "latenteditor benchmark", ["A note."], 0.5)
     lines = text.splitlines()
     quality, costs = (
         [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[first : first + 4]] for first in (0, 5)
@@ -86,7 +86,7 @@ def test_the_tables_name_machine_and_command_and_say_never():
     assert latent["GPU memory, MiB"] == ""
     assert "- A note." in lines
     assert "- Machine: cpu Z80, gpu none." in lines
-    assert "- Command: `python scripts/benchmark.py`" in lines
+    assert "- Command: `latenteditor benchmark`" in lines
 
 
 def test_every_point_is_a_line(tmp_path):
