@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -139,6 +139,18 @@ def test_every_link_within_the_project_leads_somewhere(page):
         if anchor and not file:
             heads = [re.sub(r"[^\w -]", "", head.lower()).strip().replace(" ", "-") for head in headings(text)]
             assert anchor in heads, target
+
+
+def test_the_editor_that_the_design_shows_is_complete():
+    from latenteditor.editing.editor import Edit, Editor
+
+    (source,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/design.md").read_text("utf8"), re.DOTALL)
+    names: dict[str, Any] = {"torch": torch, "Edit": Edit}
+    exec(source, names)  # noqa: S102
+    editor, views = names["Invert"](), torch.rand(2, 3, 4, 5)
+    assert isinstance(editor, Editor)
+    edited, mask, score = editor.edit(views, views, [0, 1], "invert the colours")
+    assert torch.equal(edited, 1 - views) and mask.shape == (2, 1, 4, 5) and mask.all() and score is None
 
 
 def headings(text: str) -> list[str]:
