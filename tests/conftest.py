@@ -5,6 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
+DATASET_SIZE = 24
+"""Pixels of either side of the views of `dataset`."""
+
 
 @pytest.fixture(scope="session")
 def tiny_instruct_pix2pix_folder(tmp_path_factory) -> Path:
@@ -149,3 +152,21 @@ def reconstructed_run(tmp_path_factory, tiny_world_folder, tiny_instruct_pix2pix
 def warnings(caplog) -> Callable[[], list[str]]:
     """What was warned of so far."""
     return lambda: [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+
+
+@pytest.fixture(scope="session")
+def world():
+    """Three solids."""
+    from latenteditor.worlds.world import random_world
+
+    return random_world(3, num_solids=3)
+
+
+@pytest.fixture(scope="session")
+def dataset(tmp_path_factory, world) -> Path:
+    """Six training views of that world and three held-out ones."""
+    from latenteditor.worlds.dataset import write_dataset
+
+    folder = tmp_path_factory.mktemp("world") / "dataset"
+    write_dataset(folder, world, num_views=6, num_held_out=3, size=DATASET_SIZE, seed=5)
+    return folder

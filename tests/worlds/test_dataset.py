@@ -21,7 +21,7 @@ from latenteditor.worlds.instructions import parse
 from latenteditor.worlds.render import SUPERSAMPLING, Tracer
 from latenteditor.worlds.truth import follow
 from latenteditor.worlds.world import random_world
-from tests.worlds.conftest import SIZE
+from tests.conftest import DATASET_SIZE as SIZE
 
 
 def digests(folder: Path) -> dict[str, str]:
