@@ -57,7 +57,7 @@ def test_a_benchmark_measures_every_method_and_goes_on_where_it_was(
     table = (tmp_path / "table.md").read_text()
     assert "no LPIPS" in table
     assert "- Command: `latenteditor benchmark" in table
-    (pictures,) = tmp_path.glob("*/*/held-out.png")
+    (pictures,) = tmp_path.glob("*/make-*/held-out.png")
     assert iio.imread(pictures).shape == (4 * (32 + 2 * LINE), 2 * 32 + 2 * LINE, 3)
     assert results["machine"]["torch"] == torch.__version__
     assert (tmp_path / "curves.png").exists()
