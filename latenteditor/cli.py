@@ -1,7 +1,7 @@
 """The console command `latenteditor`: one line for each file of ``commands/``.
 
 A file of ``commands/`` has a dataclass `Args`, whose fields are its options, and `main`, which takes them; one whose
-defaults depend on other options has `parse` too. Nothing of it is imported before it is asked for.
+defaults depend on other options has `parse_args` too. Nothing of it is imported before it is asked for.
 """
 
 import importlib
@@ -73,8 +73,8 @@ def split(words: Sequence[str]) -> tuple[str, list[str]]:
 def parse(name: str, words: Sequence[str]) -> tuple[Any, Any]:
     """The file of a subcommand, and its options by the words after its name."""
     module: Any = importlib.import_module(f"latenteditor.commands.{name.replace(' ', '_').replace('-', '_')}")
-    if hasattr(module, "parse"):
-        return module, module.parse(words)
+    if hasattr(module, "parse_args"):
+        return module, module.parse_args(words)
     import tyro
 
     return module, tyro.cli(module.Args, args=words, description=module.__doc__, prog=f"latenteditor {name}")

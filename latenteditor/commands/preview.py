@@ -61,7 +61,7 @@ class Args:
     """Replaces a picture and figures of that name."""
 
 
-def parse(words: Sequence[str]) -> Args:
+def parse_args(words: Sequence[str]) -> Args:
     """The arguments of a command line; those of the edit default to what suits its model."""
     read = partial(tyro.cli, Args, args=words, description=__doc__, prog="latenteditor preview")
     args = read()
