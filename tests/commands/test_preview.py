@@ -149,24 +149,24 @@ def test_a_photograph_of_any_shape_will_do(tmp_path):
 
 def test_the_built_in_editor_comes_with_its_settings_and_what_is_typed_wins():
     words = ["--output", "a.png", "--edit.prompt", "make it red"]
-    assert command.parse(words).edit == EditConfig(prompt="make it red")
-    fitting = command.parse([*words, "--edit.model", "miniature"]).edit
+    assert command.parse_args(words).edit == EditConfig(prompt="make it red")
+    fitting = command.parse_args([*words, "--edit.model", "miniature"]).edit
     assert fitting == EditConfig(**{**vars(EDIT), "prompt": "make it red"})
     typed = ["--edit.model", "miniature", "--edit.delta-mask.threshold", "0.5", "--edit.guidance.text", "7.5"]
-    edit = command.parse([*words, *typed]).edit
+    edit = command.parse_args([*words, *typed]).edit
     assert (edit.delta_mask.threshold, edit.guidance.text) == (0.5, 7.5)
     assert (edit.delta_mask.gate, edit.denoising_steps) == (EDIT.delta_mask.gate, EDIT.denoising_steps)
 
 
 def test_what_is_not_asked_for_lies_around_the_edits_own_settings():
-    edit = command.parse(["--output", "a.png"]).edit
+    edit = command.parse_args(["--output", "a.png"]).edit
     assert find_thresholds(edit, ()) == (0.3, 0.5, 0.7, None)
     assert [(each.text, each.image) for each in find_guidances(edit.guidance, (), ())] == [
         (5, 1.5),
         (7.5, 1.5),
         (10, 1.5),
     ]
-    low = command.parse(["--output", "a.png", "--edit.delta-mask.threshold", "0.1"]).edit
+    low = command.parse_args(["--output", "a.png", "--edit.delta-mask.threshold", "0.1"]).edit
     assert find_thresholds(low, ()) == (0.0, 0.1, 0.3, None)
 
 
@@ -214,7 +214,7 @@ def test_a_mistake_is_answered_with_one_clear_line_before_a_network_is_loaded(da
         file: file.read_bytes() for folder in (dataset, tmp_path) for file in folder.rglob("*.*") if file.is_file()
     }
     with pytest.raises(ValueError, match=expected) as answer:
-        command.main(command.parse([word.format(data=dataset, folder=tmp_path) for word in words]))
+        command.main(command.parse_args([word.format(data=dataset, folder=tmp_path) for word in words]))
     assert "\n" not in str(answer.value)
     assert {file: file.read_bytes() for file in before} == before
     assert not (tmp_path / "new.png").exists()
