@@ -3,4 +3,5 @@
 set -euo pipefail
 source "$(dirname "$0")/environment.sh"
 install_package "[test]"
-exec python -m pytest "$@"
+# A file's tests share what is costly to make, so files are what the processes share out.
+exec python -m pytest --numprocesses "${TEST_PROCESSES:-2}" --dist loadfile "$@"
