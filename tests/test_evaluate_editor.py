@@ -1,4 +1,4 @@
-"""scripts/evaluate_editor.py from end to end with the built-in editor, on few and small views."""
+"""The evaluation of an editor from end to end with the built-in one, on few and small views."""
 
 import json
 from time import sleep
@@ -7,7 +7,9 @@ import imageio.v3 as iio
 import numpy as np
 import pytest
 
-from scripts import evaluate_editor
+from latenteditor.miniature import editor_evaluation
+from latenteditor.miniature.instructions import KIND_SHARES
+from latenteditor.miniature.sheet import BLOCKS, CELL, LINE, SHEET_COLUMNS
 
 CASES, LOOKS, SIZE = 3, 1, 64
 SECONDS = 0.3
@@ -16,14 +18,14 @@ SECONDS = 0.3
 
 @pytest.fixture(scope="module")
 def evaluated(tmp_path_factory):
-    """The folder that the script fills, and its figures."""
+    """The folder that is filled, and its figures."""
     folder, photographs = tmp_path_factory.mktemp("figures"), tmp_path_factory.mktemp("bears") / "images"
     photographs.mkdir()
     halves = np.zeros((SIZE, 2 * SIZE, 3), dtype=np.uint8)
     halves[:, :SIZE], halves[:, SIZE:] = (230, 120, 20), (90, 90, 90)
     iio.imwrite(photographs / "orange.png", halves)
-    evaluate_editor.main(
-        evaluate_editor.Args(
+    editor_evaluation.evaluate_editor(
+        editor_evaluation.EditorEvaluationConfig(
             output=folder,
             num_cases=CASES,
             num_looks=LOOKS,
@@ -44,7 +46,7 @@ def test_every_group_has_its_figures(evaluated):
     assert any("orange" in case["prompt"] for case in figures[photographs]["cases"])
     for group in ("solids", "looks", photographs):
         content = figures[group]
-        for figure in ("right", "psnr_inside", "mask_iou"):
+        for figure in ("recognised", "psnr_inside", "mask_iou"):
             values = [case[figure] for case in content["cases"]]
             assert content["summary"][figure]["mean"] == pytest.approx(np.mean(values))
         kinds = {case["kind"] for case in content["cases"]}
@@ -61,17 +63,25 @@ def test_pictures_show_original_edit_truth_and_mask(evaluated):
     assert figures["size"] == SIZE
 
 
+def test_the_sheet_shows_every_kind(evaluated):
+    folder, _ = evaluated
+    height, width, _ = iio.imread(folder / "sheet.png").shape
+    blocks = -(-len(KIND_SHARES) // BLOCKS)
+    assert height == blocks * (3 * CELL + 4 * LINE)
+    assert width >= BLOCKS * SHEET_COLUMNS * CELL
+
+
 def test_loading_and_a_denoising_step_are_timed_apart(evaluated, monkeypatch):
     _, figures = evaluated
-    assert figures["speed"].keys() == {"load_seconds", "denoising_step_seconds"}
-    load, predict = evaluate_editor.load_autoencoder, evaluate_editor.predict_guided
-    monkeypatch.setattr(evaluate_editor, "load_autoencoder", lambda *args: sleep(5 * SECONDS) or load(*args))
-    monkeypatch.setattr(evaluate_editor, "predict_guided", lambda *args: sleep(SECONDS) or predict(*args))
-    monkeypatch.setattr(evaluate_editor, "SPEED_STEPS", 2)
-    speed = evaluate_editor.measure_speed(evaluate_editor.EDIT, "cpu")
+    assert figures["speed"].keys() == {"load_seconds", "denoising_step_seconds", "view_edit_seconds"}
+    load, predict = editor_evaluation.load_autoencoder, editor_evaluation.predict_guided
+    monkeypatch.setattr(editor_evaluation, "load_autoencoder", lambda *args: sleep(5 * SECONDS) or load(*args))
+    monkeypatch.setattr(editor_evaluation, "predict_guided", lambda *args: sleep(SECONDS) or predict(*args))
+    monkeypatch.setattr(editor_evaluation, "SPEED_STEPS", 2)
+    speed = editor_evaluation.measure_speed(evaluate_editor.EDIT, "cpu")
     assert speed["load_seconds"] > 5 * SECONDS > speed["denoising_step_seconds"] > SECONDS
 
 
 def test_a_folder_without_photographs_is_refused(tmp_path):
     with pytest.raises(ValueError, match="holds no photographs"):
-        evaluate_editor.read_photographs(tmp_path, 4, 64)
+        editor_evaluation.read_photographs(tmp_path, 4, 64)
