@@ -40,23 +40,27 @@ KEPT_SHARES = {
 class RefinementConfig:
     """What a finished editor learns from last, and how."""
 
+    small_size: int = 128
+    """Pixels of either side of close and of small views."""
+    large_size: int = 256
+    """Pixels of either side of wide and of large views."""
     num_close: int = 640
-    """Families of views of 128 px that show one solid as large as a view of 256 px does."""
+    """Families of small views that show one solid as large as a view of twice the size does."""
     num_wide: int = 80
-    """Families of whole views of 256 px."""
+    """Families of large views."""
     num_small: int = 100
-    """Worlds in views of 128 px, with instructions mostly about several solids or the whole picture."""
+    """Worlds in small views, with instructions mostly about several solids or the whole picture."""
     num_large: int = 60
-    """The same at 256 px."""
+    """The same in large views."""
     num_photograph_batches: int = 100
-    """How often a few views of 128 px are cut from photographs."""
+    """How often a few small views are cut from photographs."""
     num_large_photograph_batches: int = 25
-    """The same at 256 px."""
+    """The same with large views."""
     shares: tuple[float, ...] = (0.55, 0.2, 0.08, 0.17)
     """How often a gradient step takes close families, wide ones, small views of worlds or photographs, large ones; what
     is never taken is not made."""
     large_batch_size: int = 6
-    """Pictures of 256 px per step."""
+    """Large views per step."""
     editor: EditorTrainingConfig = field(
         default_factory=lambda: EditorTrainingConfig(
             fit=FitConfig(
@@ -102,11 +106,8 @@ def refine(
         photographs: A folder to cut views from.
         device: Any torch device.
     """
-    from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
-    from transformers import CLIPTokenizer
-
-    autoencoder: Any = AutoencoderKL.from_pretrained(start_from, subfolder="vae").float().to(device)
-    tokenizer = CLIPTokenizer.from_pretrained(start_from, subfolder="tokenizer")
+    frozen, tokenizer = load_frozen(start_from)
+    autoencoder: Any = frozen.to(device)  # pyright: ignore[reportArgumentType]
     sources = _sources(config, work_dir, photographs, autoencoder, tokenizer, device)
     torch.manual_seed(config.editor.fit.seed)
     networks: Any = EditorNetworks.from_pipeline(start_from, sources[0].pairs)
@@ -114,6 +115,15 @@ def refine(
     loss = SourcesLoss(config.editor, sources, tokenize(tokenizer, [""]), autoencoder.config["scaling_factor"])
     fitted: Any = fit(networks, loss, config.editor.fit, work_dir / "refined_editor.ckpt", "editor, refined")
     return fitted
+
+
+def load_frozen(folder: Path) -> "tuple[AutoencoderKL, CLIPTokenizer]":
+    """What of a pipeline folder stays as it is: its autoencoder, in full precision, and its tokenizer."""
+    from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+    from transformers import CLIPTokenizer
+
+    autoencoder: Any = AutoencoderKL.from_pretrained(folder, subfolder="vae")
+    return autoencoder.float(), CLIPTokenizer.from_pretrained(folder, subfolder="tokenizer")
 
 
 class SourcesLoss:
@@ -144,26 +154,26 @@ def _sources(
     device: str,
 ) -> list[Source]:
     """Everything it learns from, made and encoded where that is not done yet; each source's pixels are let go."""
-    folder, small, large = work_dir / "pairs", config.editor.fit.batch_size, config.large_batch_size
+    folder, small, large = work_dir / "pairs", config.small_size, config.large_size
     few, fewer = (config.num_photograph_batches, config.num_large_photograph_batches) if photographs else (0, 0)
     close, wide = range(FIRST_CLOSE, FIRST_CLOSE + config.num_close), range(FIRST_WIDE, FIRST_WIDE + config.num_wide)
-    makers: list[tuple[str, int, Any]] = [
-        (f"close_{config.num_close}", small, lambda: load_families(folder, close, 128, True)),
-        (f"wide_{config.num_wide}", large, lambda: load_families(folder, wide, 256, False)),
-        (f"small_{config.num_small}_{few}", small, lambda: worlds(128, FIRST_SMALL, config.num_small, few)),
-        (f"large_{config.num_large}_{fewer}", large, lambda: worlds(256, FIRST_LARGE, config.num_large, fewer)),
+    makers: list[tuple[str, Any]] = [
+        (f"close_{config.num_close}", lambda: load_families(folder, close, small, True)),
+        (f"wide_{config.num_wide}", lambda: load_families(folder, wide, large, False)),
+        (f"small_{config.num_small}_{few}", lambda: worlds(small, FIRST_SMALL, config.num_small, few)),
+        (f"large_{config.num_large}_{fewer}", lambda: worlds(large, FIRST_LARGE, config.num_large, fewer)),
     ]
+    batch_sizes = [config.editor.fit.batch_size, config.large_batch_size] * 2
 
     def worlds(size: int, first: int, count: int, batches: int) -> Pairs:
         pictures = read_photographs(photographs) if photographs else []
         return load_pairs(folder, count, size, pictures, batches, first, KEPT_SHARES)
 
     sources = []
-    for share, (name, batch_size, make) in zip(config.shares, makers, strict=True):
+    for share, batch_size, (name, make) in zip(config.shares, batch_sizes, makers, strict=True):
         if share == 0:
             continue
         file = work_dir / f"{name}_latents.pt"
-        none: Any = None
-        pairs: Pairs = none if file.exists() else make()
+        pairs: Pairs | None = None if file.exists() else make()
         sources.append(Source(share, batch_size, encode_pairs(pairs, autoencoder, tokenizer, file, device)))
     return sources

@@ -173,11 +173,15 @@ def tokenize(tokenizer: "CLIPTokenizer", texts: list[str]) -> Int[Tensor, "texts
 
 @torch.no_grad()
 def encode_pairs(
-    pairs: Pairs, autoencoder: "AutoencoderKL", tokenizer: "CLIPTokenizer", file: Path, device: str
+    pairs: Pairs | None, autoencoder: "AutoencoderKL", tokenizer: "CLIPTokenizer", file: Path, device: str
 ) -> LatentPairs:
-    """Everything the U-Net learns from, encoded once, by each process a part, and kept in a file."""
+    """Everything the U-Net learns from, encoded once, by each process a part, and kept in a file.
+
+    Where the file is there, it is read, and no pairs are needed.
+    """
     if file.exists():
         return LatentPairs(**torch.load(file, weights_only=True))
+    assert pairs is not None
 
     network: Any = autoencoder
 

@@ -15,6 +15,7 @@ from latenteditor.miniature.editor_networks import EditorLoss, EditorNetworks, E
 from latenteditor.miniature.fitting import FitConfig, fit
 from latenteditor.miniature.pairs import INSTRUCTIONS_PER_VIEW, VIEWS_PER_WORLD
 from latenteditor.miniature.photographs import read_photographs
+from latenteditor.miniature.refinement import RefinementConfig
 from latenteditor.miniature.training import TrainingConfig, train_editor
 from latenteditor.miniature.training_data import (
     PROMPT_TOKENS,
@@ -151,7 +152,7 @@ def test_pairs_are_made_once(tmp_path, monkeypatch):
     assert pairs.view.tolist() == sorted(list(range(views)) * INSTRUCTIONS_PER_VIEW)
     monkeypatch.setattr("latenteditor.miniature.training_data.write_pairs", None)
     again = load_pairs(tmp_path, 3, 16, photographs, 1)
-    assert all(map(torch.equal, pairs[:6], again[:6]))
+    assert all(map(torch.equal, pairs[:7], again[:7]))
     assert pairs.instructions == again.instructions
 
 
@@ -168,7 +169,7 @@ def test_an_edit_keeps_what_its_instruction_does_not_name(tmp_path):
 def test_crops_come_from_photographs_as_often_as_asked(share):
     """Worlds are black here, the photograph is white."""
     views = torch.zeros(5, 16, 16, 3, dtype=torch.uint8)
-    pairs = Pairs(views, views[..., 0], views[..., 0], torch.arange(5), views, views[..., 0], [""] * 5)
+    pairs = Pairs(views, views[..., 0], views[..., 0], torch.arange(5), views, torch.arange(5), views[..., 0], [""] * 5)
     images = TrainingImages(pairs, [np.full((20, 30, 3), 255, dtype=np.uint8)], share)
     generator = torch.Generator().manual_seed(0)
     crops = [images.draw(generator, 4, 16) for _ in range(200)]
@@ -186,6 +187,7 @@ def latent_pairs(edits: int = 6) -> LatentPairs:
         colours=torch.rand(3, 9, 8, 8, generator=generator).softmax(dim=1),
         view=torch.arange(3).repeat_interleave(2),
         after=torch.randn(edits, 4, 8, 8, generator=generator),
+        target=torch.arange(edits),
         region=torch.rand(edits, 1, 8, 8, generator=generator).round(),
         tokens=torch.randint(2, 20, (edits, PROMPT_TOKENS), generator=generator),
     )
@@ -304,7 +306,11 @@ def trained(tmp_path_factory) -> Path:
         large_fit=few,
         autoencoder=AutoencoderConfig(fit=few, decoder_fit=few, crop=32, decoder_crop=32),
         editor=EditorTrainingConfig(fit=few, channels=(16, 32), text_width=16),
+        refinement=RefinementConfig(
+            small_size=32, large_size=64, num_close=1, num_wide=1, num_small=1, num_large=1, large_batch_size=1
+        ),
     )
+    config.refinement.editor.fit = few
     train_editor(config)
     return config.output
 
@@ -320,8 +326,12 @@ def test_the_editor_learns_from_small_views_first_and_from_large_ones_last(train
         torch.load(work / name, weights_only=True)["averaged"]["module.unet.conv_in.weight"].half()
         for name in ("editor.ckpt", "large_editor.ckpt")
     )
-    assert torch.equal(saved, large)
-    assert not torch.equal(saved, small)
+    refined = torch.load(work / "refined_editor.ckpt", weights_only=True)["averaged"]["module.unet.conv_in.weight"]
+    assert torch.equal(saved, refined.half())
+    unrefined = load_file(work / "unrefined/unet/diffusion_pytorch_model.safetensors")["conv_in.weight"]
+    assert torch.equal(unrefined, large)
+    assert not torch.equal(unrefined, small)
+    assert not torch.equal(unrefined, saved)
 
 
 def test_diffusers_loads_and_runs_the_trained_folder(trained):
