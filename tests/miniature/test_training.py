@@ -11,7 +11,12 @@ from torch import nn
 from latenteditor.diffusion.autoencoder import load_autoencoder
 from latenteditor.diffusion.instruct_pix2pix import load_instruct_pix2pix
 from latenteditor.miniature.autoencoder_training import AutoencoderConfig, TrainingImages, disturb
-from latenteditor.miniature.editor_networks import EditorLoss, EditorNetworks, EditorTrainingConfig
+from latenteditor.miniature.editor_networks import (
+    LEAST_RENDERED,
+    EditorLoss,
+    EditorNetworks,
+    EditorTrainingConfig,
+)
 from latenteditor.miniature.fitting import FitConfig, fit
 from latenteditor.miniature.pairs import INSTRUCTIONS_PER_VIEW, VIEWS_PER_WORLD
 from latenteditor.miniature.photographs import read_photographs
@@ -243,6 +248,68 @@ def test_every_picture_weighs_the_same_however_large_its_region_is():
     ]
     assert losses[0] == pytest.approx(losses[1], rel=0.2)
     assert losses[0] != losses[1]
+
+
+class Oracle(Recorder):
+    """Knows from the words which picture is asked for, and the velocity that leads there from anywhere."""
+
+    def __init__(self, loss: EditorLoss) -> None:
+        super().__init__()
+        self.loss = loss
+
+    def forward(self, noisy, condition, timesteps, tokens):
+        _, classes, located = super().forward(noisy, condition, timesteps, tokens)
+        pairs = self.loss.pairs
+        edits = [int((pairs.tokens == row).all(dim=1).nonzero()) for row in tokens]
+        alpha, sigma = self.loss._scales(timesteps)
+        return (alpha * noisy - pairs.after[edits]) / sigma, classes, located
+
+
+@pytest.mark.parametrize("shares", [(0.0, 0.0), (1.0, 0.0), (0.0, 1.0), (0.5, 0.5)])
+def test_who_knows_the_edited_picture_errs_nowhere(shares):
+    """Neither where noise is added to what is rendered, nor where its own steps lead."""
+    loss = editor_loss(latent_pairs(), rendered_share=shares[0], own_share=shares[1])
+    oracle = Oracle(loss)
+    for seed in range(4):
+        assert loss(oracle, torch.Generator().manual_seed(seed)).item() == pytest.approx(0, abs=1e-6)
+
+
+def test_without_what_is_rendered_or_led_to_the_velocity_is_the_usual_one():
+    loss = editor_loss(latent_pairs())
+    batch = loss._draw(torch.Generator().manual_seed(0))
+    noisy = loss._noisy(Recorder(), batch)
+    alpha, sigma = loss._scales(batch.timesteps)
+    assert torch.allclose(noisy, loss.scheduler.add_noise(batch.clean, batch.noise, batch.timesteps), atol=1e-5)
+    velocity = loss.scheduler.get_velocity(batch.clean, batch.noise, batch.timesteps)
+    assert torch.allclose((alpha * noisy - batch.clean) / sigma, velocity, atol=1e-3)
+
+
+def test_a_step_of_who_knows_the_picture_keeps_the_noise_and_lowers_it():
+    loss = editor_loss(latent_pairs(), own_share=1.0)
+    batch = loss._draw(torch.Generator().manual_seed(0))
+    assert (batch.earlier >= batch.timesteps).all()
+    assert (batch.earlier > batch.timesteps).any()
+    noisy = loss._noisy(Oracle(loss), batch)
+    assert torch.allclose(noisy, loss.scheduler.add_noise(batch.clean, batch.noise, batch.timesteps), atol=1e-4)
+
+
+def test_what_is_rendered_holds_the_other_picture_where_there_is_much_noise_and_never_where_there_is_little():
+    loss = editor_loss(latent_pairs(), rendered_share=1.0)
+    batches = [loss._draw(torch.Generator().manual_seed(seed)) for seed in range(40)]
+    rendered, timesteps = (torch.cat([getattr(batch, name) for batch in batches]) for name in ("rendered", "timesteps"))
+    assert (rendered[timesteps <= LEAST_RENDERED] == 0).all()
+    assert (rendered[timesteps > LEAST_RENDERED] > 0).all()
+    assert (rendered == 1).float().mean() > 0.3
+
+
+def test_cells_along_the_outline_weigh_most():
+    loss = editor_loss(latent_pairs(), region_weight=8.0, outline_weight=4.0)
+    region = torch.zeros(1, 1, 9, 9)
+    region[..., 2:7, 2:7] = 1
+    weight = loss._weights(torch.ones(1, 6, 9, 9), region)[0, 0]
+    assert weight.mean() == pytest.approx(1)
+    outside, beside, along, inside = weight[0, 0], weight[1, 4], weight[2, 4], weight[4, 4]
+    assert [(value / outside).item() for value in (beside, along, inside)] == pytest.approx([5, 13, 9])
 
 
 def test_grounding_is_learnt_from_the_image_alone():
