@@ -92,7 +92,13 @@ def predict_guided(
     guidance: Guidance,
     max_batch: int | None = None,
 ) -> Float[Tensor, "views channels rows columns"]:
-    """The combined prediction. An image guidance of 1 weighs e(z,-,-) by zero, which is then not asked for."""
+    """The combined prediction.
+
+    What an image guidance of 1 weighs by zero, e(z,-,-), is then not asked for; nor is e(z,I,-) where that of the text
+    is 1 as well.
+    """
+    if guidance.image == 1 == guidance.text:
+        return predict_in_batches(denoiser, noisy, image_condition, timestep, [prompt] * len(noisy), max_batch)
     if guidance.image == 1:
         text, image = predict_with_and_without_prompt(denoiser, noisy, image_condition, timestep, prompt, max_batch)
         return guidance.combine(NoisePrediction(text, image, image))

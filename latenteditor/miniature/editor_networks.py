@@ -1,11 +1,12 @@
 """The built-in editor's U-Net and text encoder, and what they learn from a batch of pairs."""
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 
 from latenteditor.miniature.fitting import FitConfig
@@ -13,6 +14,9 @@ from latenteditor.miniature.training_data import PROMPT_TOKENS, LatentPairs
 
 if TYPE_CHECKING:
     from diffusers.schedulers.scheduling_ddim import DDIMScheduler
+
+LEAST_RENDERED = 300
+"""Timestep up to which noise is added to the clean picture alone: edits do not start from so little."""
 
 
 @dataclass
@@ -32,6 +36,14 @@ class EditorTrainingConfig:
     must not is decided there, and floor and sky fill most of a view."""
     region_weight: float = 8.0
     """Extra weight of the loss where the instruction changes the picture."""
+    outline_weight: float = 0.0
+    """Extra weight of the loss along the outline of what changes, one cell to either side."""
+    rendered_share: float = 0.0
+    """How often noise is added to a mixture of the picture as it is and as it should be: an edit starts from what a
+    scene shows, which is not yet what is asked for."""
+    own_share: float = 0.0
+    """How often the noisy picture is where a denoising step of the network itself leads, from more noise: in use all
+    but the first are, and what earlier steps got wrong can then be put right instead of being built upon."""
     grounding_weight: float = 0.5
     """Of two further losses, on layers that are thrown away afterwards: what shape and colour each cell shows, and
     which cells the instruction means. They teach the U-Net to see and to read sooner than denoising does."""
@@ -87,12 +99,29 @@ class EditorNetworks(nn.Module):
                 pad_token_id=1,
             )
         )
+        self._add_heads(channels, pairs)
+
+    def _add_heads(self, channels: tuple[int, ...], pairs: LatentPairs) -> None:
+        """The two layers that help."""
         self.classify = nn.Conv2d(channels[-2], pairs.shapes.shape[1] + pairs.colours.shape[1], 1)
         self.locate = nn.Conv2d(channels[0], 1, 1)
         # What a cell shows must be known where the coarser half of the way up begins, before it attends to the text.
         self._features: dict[str, Tensor] = {}
         self.unet.up_blocks[1].resnets[0].register_forward_hook(lambda _, __, out: self._features.update(coarse=out))
         self.unet.conv_act.register_forward_hook(lambda _, __, out: self._features.update(fine=out))
+
+    @classmethod
+    def from_pipeline(cls, folder: Path, pairs: LatentPairs) -> "EditorNetworks":
+        """The networks of a finished pipeline folder, in full precision; the layers that help are new."""
+        from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+        from transformers import CLIPTextModel
+
+        networks = cls.__new__(cls)
+        nn.Module.__init__(networks)
+        networks.unet = UNet2DConditionModel.from_pretrained(folder, subfolder="unet").float()
+        networks.text_encoder = CLIPTextModel.from_pretrained(folder, subfolder="text_encoder").float()
+        networks._add_heads(tuple(networks.unet.config["block_out_channels"]), pairs)
+        return networks
 
     def forward(
         self, noisy: Tensor, condition: Tensor, timesteps: Tensor, tokens: Tensor
@@ -124,6 +153,30 @@ def noise_scheduler() -> "DDIMScheduler":
     )
 
 
+class Batch(NamedTuple):
+    """Some edits as the network meets them."""
+
+    clean: Float[Tensor, "batch channels rows columns"]
+    """What the network should say: the edited picture, or the unedited one under the empty instruction."""
+    other: Float[Tensor, "batch channels rows columns"]
+    """Of the edited and the unedited picture the one that is not asked for."""
+    condition: Float[Tensor, "batch channels rows columns"]
+    """Unscaled latents of the unedited picture, or zeros."""
+    tokens: Int[Tensor, "batch tokens"]
+    timesteps: Int[Tensor, " batch"]
+    noise: Float[Tensor, "batch channels rows columns"]
+    rendered: Float[Tensor, " batch"]
+    """How much of the other picture there is in what noise is added to."""
+    own: Bool[Tensor, " batch"]
+    """Whether the network's own step from `earlier` leads to what it is given."""
+    earlier: Int[Tensor, " batch"]
+    image_seen: Bool[Tensor, " batch"]
+    region: Float[Tensor, "batch 1 rows columns"]
+    shapes: Float[Tensor, "batch _ rows columns"]
+    colours: Float[Tensor, "batch _ rows columns"]
+    weight: Float[Tensor, "batch 1 rows columns"]
+
+
 class EditorLoss:
     """The weighted denoising loss of one batch of pairs, and how well the instruction is grounded in the view."""
 
@@ -136,33 +189,92 @@ class EditorLoss:
 
     def __call__(self, networks: nn.Module, generator: torch.Generator) -> Tensor:
         """The loss of the batch that the generator draws."""
-        pairs, device = self.pairs, next(networks.parameters()).device
-        edit = torch.randint(len(pairs.after), (self.config.fit.batch_size,), generator=generator)
-        view = pairs.view[edit]
+        device = next(networks.parameters()).device
+        batch = Batch(*(value.to(device) for value in self._draw(generator)))
+        noisy = self._noisy(networks, batch)
+        prediction, classes, located = networks(noisy, batch.condition, batch.timesteps, batch.tokens)
+        alpha, sigma = self._scales(batch.timesteps)
+        # The velocity that leads from here to the clean picture: the usual one where the noise was added to it.
+        target = (alpha * noisy - batch.clean) / sigma
+        # Elsewhere an error counts as one of the clean picture; as one of the velocity it would have no bound.
+        astray = batch.own | (batch.rendered > 0)
+        weight = batch.weight * torch.where(_over_cells(astray), sigma**2, 1.0)
+        loss = (weight * (prediction.float() - target) ** 2).mean()
+        if self.config.grounding_weight == 0:
+            return loss
+        seen = _over_cells(batch.image_seen).float()
+        grounding = (
+            batch.weight * seen * F.binary_cross_entropy_with_logits(located.float(), batch.region, reduction="none")
+        )
+        classified = self._classification(classes, batch.shapes, batch.colours, seen)
+        return loss + self.config.grounding_weight * (grounding.mean() + classified)
+
+    def _draw(self, generator: torch.Generator) -> "Batch":
+        """Some edits, and what becomes of each."""
+        config, pairs, count = self.config, self.pairs, self.config.fit.batch_size
+        edit = torch.randint(len(pairs.view), (count,), generator=generator)
         unchanged, image_dropped, text_dropped = self._drops(generator)
         timesteps = self._timesteps(generator)
-        noise = torch.randn(pairs.after[edit].shape, generator=generator)
-
-        before, shapes, colours = pairs.before[view], pairs.shapes[view], pairs.colours[view]
-        tokens = torch.where((unchanged | text_dropped)[:, None], self.empty, pairs.tokens[edit])
-        clean = torch.where(_over_cells(unchanged), before, pairs.after[edit])
-        region = torch.where(_over_cells(unchanged), 0.0, pairs.region[edit])
-        condition = torch.where(_over_cells(image_dropped), 0.0, before / self.scale)
-        weight = 1 + self.config.solids_weight * (1 - shapes[:, :1]) + self.config.region_weight * region
-        weight = weight / weight.mean(dim=(1, 2, 3), keepdim=True)
-        noisy = self.scheduler.add_noise(clean, noise, timesteps)
-        target = self.scheduler.get_velocity(clean, noise, timesteps)
-
-        inputs = (noisy, condition, timesteps, tokens)
-        prediction, classes, located = networks(*(value.to(device) for value in inputs))
-        loss = (weight.to(device) * (prediction.float() - target.to(device)) ** 2).mean()
-        seen = _over_cells(~image_dropped).float()
-        grounding = (weight * seen).to(device) * F.binary_cross_entropy_with_logits(
-            located.float(), region.to(device), reduction="none"
+        before, after = pairs.before[pairs.view[edit]], pairs.after[pairs.target[edit]]
+        noise = torch.randn(before.shape, generator=generator)
+        # Drawn only where used, so that a fit without them draws what it always drew.
+        rendered, own, earlier = torch.zeros(count), torch.zeros(count, dtype=torch.bool), timesteps
+        if config.rendered_share > 0 or config.own_share > 0:
+            draws = torch.rand(4, count, generator=generator)
+            rendered = torch.where(draws[0] < config.rendered_share, (2 * draws[1]).clamp(max=1), 0)
+            rendered = rendered * (timesteps > LEAST_RENDERED)
+            own = (draws[2] < config.own_share) & ~image_dropped
+            last = self.scheduler.config["num_train_timesteps"] - 1
+            earlier = torch.where(own, timesteps + (draws[3] * (last - timesteps)).round().long(), timesteps)
+        region = torch.where(_over_cells(unchanged), 0.0, pairs.region[edit].float())
+        shapes, colours = (classes[pairs.view[edit]].float() for classes in (pairs.shapes, pairs.colours))
+        return Batch(
+            clean=torch.where(_over_cells(unchanged), before, after),
+            other=torch.where(_over_cells(unchanged), after, before),
+            condition=torch.where(_over_cells(image_dropped), 0.0, before / self.scale),
+            tokens=torch.where((unchanged | text_dropped)[:, None], self.empty, pairs.tokens[edit]),
+            timesteps=timesteps,
+            noise=noise,
+            rendered=rendered,
+            own=own,
+            earlier=earlier,
+            image_seen=~image_dropped,
+            region=region,
+            shapes=shapes,
+            colours=colours,
+            weight=self._weights(shapes, region),
         )
-        return loss + self.config.grounding_weight * (
-            grounding.mean() + self._classification(classes, shapes, colours, seen)
-        )
+
+    def _weights(self, shapes: Tensor, region: Tensor) -> Tensor:
+        """How much each cell counts, one on average in every picture."""
+        config = self.config
+        weight = 1 + config.solids_weight * (1 - shapes[:, :1]) + config.region_weight * region
+        if config.outline_weight > 0:
+            changed = (region > 0).float()
+            outline = F.max_pool2d(changed, 3, 1, 1) - (1 - F.max_pool2d(1 - (region > 0.999).float(), 3, 1, 1))
+            weight = weight + config.outline_weight * outline
+        return weight / weight.mean(dim=(1, 2, 3), keepdim=True)
+
+    def _noisy(self, networks: nn.Module, batch: "Batch") -> Tensor:
+        """What the network is given: noise on the clean picture or what is rendered, or its own step from there."""
+        source = torch.lerp(batch.clean, batch.other, _over_cells(batch.rendered))
+        alpha, sigma = self._scales(batch.earlier)
+        noisy = alpha * source + sigma * batch.noise
+        own = batch.own
+        if not own.any():
+            return noisy
+        with torch.no_grad():
+            velocity = networks(noisy[own], batch.condition[own], batch.earlier[own], batch.tokens[own])[0].float()
+            clean = alpha[own] * noisy[own] - sigma[own] * velocity
+            noise = sigma[own] * noisy[own] + alpha[own] * velocity
+            alpha, sigma = self._scales(batch.timesteps[own])
+            noisy[own] = alpha * clean + sigma * noise
+        return noisy
+
+    def _scales(self, timesteps: Int[Tensor, " batch"]) -> tuple[Tensor, Tensor]:
+        """How much of the picture and of the noise there is."""
+        kept = self.scheduler.alphas_cumprod.to(timesteps.device)[timesteps][:, None, None, None]
+        return kept.sqrt(), (1 - kept).sqrt()
 
     def _classification(self, classes: Tensor, shapes: Tensor, colours: Tensor, seen: Tensor) -> Tensor:
         """Cross entropy of what the coarse cells show, over the views with solids whose image was not left out."""
@@ -189,6 +301,6 @@ class EditorLoss:
         return unchanged, image_dropped, draw < self.config.image_dropped / 2
 
 
-def _over_cells(flags: Bool[Tensor, " batch"]) -> Bool[Tensor, "batch 1 1 1"]:
-    """Flags of a batch, broadcast over channels and both sides."""
+def _over_cells(flags: Shaped[Tensor, " batch"]) -> Shaped[Tensor, "batch 1 1 1"]:
+    """Flags or numbers of a batch, broadcast over channels and both sides."""
     return flags[:, None, None, None]

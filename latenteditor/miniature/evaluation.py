@@ -1,4 +1,7 @@
-"""How well an editor edits single views of worlds it never saw, where the truth is known."""
+"""How well an editor edits single views of worlds it never saw, where the truth is known.
+
+Of one case: is it recognised, how near is it, does its outline fit, are the other solids kept, does the mask fit.
+"""
 
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -12,8 +15,20 @@ from torch import Tensor
 from latenteditor.editing.delta_mask import blend, delta_mask, delta_score
 from latenteditor.editing.editor import EditConfig, edit_from_noise
 from latenteditor.editing.guidance import Denoiser
-from latenteditor.editing.metrics import mask_iou, psnr
+from latenteditor.editing.metrics import mask_iou, mean_over, psnr
+from latenteditor.miniature.outline import boundary_f, changed
+from latenteditor.miniature.recognition import (
+    TRUTH,
+    Candidates,
+    hue_candidates,
+    interval,
+    look_candidates,
+    nearest_candidate,
+    region_camera,
+    world_candidates,
+)
 from latenteditor.networks.autoencoder import Autoencoder
+from latenteditor.networks.perceptual import PerceptualDistance
 from latenteditor.pictures import to_bytes
 from latenteditor.worlds.instructions import (
     KIND_SHARES,
@@ -60,6 +75,8 @@ class Case:
     before: Float[Tensor, "1 3 height width"]
     after: Float[Tensor, "1 3 height width"]
     region: Bool[Tensor, "1 1 height width"]
+    candidates: Candidates
+    """What the region should show, and what else might have been made of it."""
     others: tuple[OtherSolid, ...]
     """The solids that should stay as they are and are seen well enough to tell."""
 
@@ -88,6 +105,7 @@ def draw_case(seed: int, size: int, kind: str | None = None) -> Case:
         before=_image(hits.shade(world)),
         after=_image(after),
         region=torch.from_numpy(region)[None, None],
+        candidates=world_candidates(instruction, hits, region, after),
         others=() if instruction.look else other_solids(hits, instruction, region),
     )
 
@@ -104,7 +122,8 @@ def photograph_cases(photograph: UInt8[np.ndarray, "height width 3"], seed: int)
     shares = {colour: hue_share(picture, colour) for colour in COLOURS}
     absent = min(shares, key=lambda colour: shares[colour].mean())
 
-    def case(kind: str, prompt: str, idle_colour: str, after: np.ndarray, region: np.ndarray) -> Case:
+    def case(kind: str, prompt: str, idle_colour: str, after: np.ndarray, region: np.ndarray, old: str = "") -> Case:
+        found = hue_candidates(picture, old, after, region) if old else look_candidates(picture, after)
         return Case(
             kind=kind,
             prompt=prompt,
@@ -112,6 +131,7 @@ def photograph_cases(photograph: UInt8[np.ndarray, "height width 3"], seed: int)
             before=_image(picture),
             after=_image(after),
             region=torch.from_numpy(region)[None, None],
+            candidates=found,
             others=(),
         )
 
@@ -123,7 +143,8 @@ def photograph_cases(photograph: UInt8[np.ndarray, "height width 3"], seed: int)
         if new == old:
             new = idle_new
         after = recolour_hue(picture, old, new)
-        cases.append(case("hue", f"make the {old} things {new}", new if new != absent else old, after, share > 0.5))
+        idle = new if new != absent else old
+        cases.append(case("hue", f"make the {old} things {new}", idle, after, share > 0.5, old))
     present = next(colour for colour in COLOURS if colour != absent)
     for look, change in LOOKS.items():
         after, templates = change(picture), LOOK_TEMPLATES[look]
@@ -140,46 +161,56 @@ def other_solids(
 
     A new shape may hide a part of another solid, or cast a shadow on it.
     """
-    others = []
+    others, tracer = [], Tracer(hits.world)
     for index, solid in enumerate(hits.world.solids):
         pixels = (hits.ids == index + 1) & ~region
         if index not in instruction.solids and pixels.mean() >= SMALLEST_OTHER:
+            there = tracer.trace(region_camera(hits.camera, pixels))
             worlds = [Instruction((index,), colour=colour).apply(hits.world) for colour in COLOURS]
-            candidates = np.stack([hits.shade(world)[pixels] for world in worlds])
+            candidates = np.stack([there.shade(world).reshape(-1, 3)[: pixels.sum()] for world in worlds])
             own = list(COLOURS).index(solid.colour)
             others.append(OtherSolid(torch.from_numpy(pixels), torch.from_numpy(candidates).float(), own))
     return tuple(others)
 
 
 @torch.no_grad()
-def evaluate_case(case: Case, autoencoder: Autoencoder, denoiser: Denoiser, config: EditConfig) -> dict[str, float]:
+def evaluate_case(
+    case: Case,
+    autoencoder: Autoencoder,
+    denoiser: Denoiser,
+    config: EditConfig,
+    perceptual: PerceptualDistance | None = None,
+) -> dict[str, float]:
     """Figures of one case: its mask, and its edit from pure noise, without the mask's help and, as masked, with it.
 
     PSNR is against the truth; as *decoded*, against what the autoencoder makes of the truth, so that what is lost there
-    does not count as the editor's.
+    does not count as the editor's. LPIPS is left out without a network for it.
     """
     original = autoencoder.encode(case.before.to(autoencoder.device))
     score = delta_score(denoiser, original, case.prompt, config.delta_mask, config.seed)
     idle_score = delta_score(denoiser, original, case.idle_prompt, config.delta_mask, config.seed)
     found = delta_mask(score, config.delta_mask)
     latents = edit_from_noise(denoiser, original, original, replace(config, prompt=case.prompt))
-    edited = autoencoder.decode(latents).cpu()
-    masked = autoencoder.decode(blend(found, latents, original)).cpu()
+    edited, masked = (autoencoder.decode(view).cpu() for view in (latents, blend(found, latents, original)))
     pixels = F.interpolate(found.float(), case.region.shape[-2:], mode="nearest-exact").bool().cpu()
     unedited, ceiling = (
         autoencoder.decode(autoencoder.encode(view.to(autoencoder.device))).cpu() for view in (case.before, case.after)
     )
-    return {
-        **judge(case, edited),
-        "psnr_inside": psnr(edited, case.after, case.region).item(),
-        "psnr_outside": psnr(edited, case.after, ~case.region).item(),
-        "psnr_inside_masked": psnr(masked, case.after, case.region).item(),
-        "psnr_outside_masked": psnr(masked, case.after, ~case.region).item(),
-        "psnr_inside_unedited": psnr(case.before, case.after, case.region).item(),
-        "psnr_inside_ceiling": psnr(ceiling, case.after, case.region).item(),
-        "psnr_outside_ceiling": psnr(ceiling, case.after, ~case.region).item(),
-        "psnr_inside_decoded": psnr(edited, ceiling, case.region).item(),
-        "psnr_inside_decoded_unedited": psnr(unedited, ceiling, case.region).item(),
+    views = {"": edited, "_masked": masked, "_unedited": case.before, "_ceiling": ceiling}
+    figures = judge(case, edited)
+    figures |= {f"recognised{name}": judge(case, views[name])["recognised"] for name in ("_masked", "_ceiling")}
+    figures |= {f"psnr_inside{name}": psnr(view, case.after, case.region).item() for name, view in views.items()}
+    for name in ("", "_masked", "_ceiling"):
+        figures[f"psnr_outside{name}"] = psnr(views[name], case.after, ~case.region).item()
+    figures["psnr_inside_decoded"] = psnr(edited, ceiling, case.region).item()
+    figures["psnr_inside_decoded_unedited"] = psnr(unedited, ceiling, case.region).item()
+    if perceptual is not None:
+        figures |= {
+            f"lpips_inside{name}": mean_over(perceptual.distance_map(view, case.after), case.region).item()
+            for name, view in views.items()
+        }
+    return figures | {
+        "outline": boundary_f(changed(edited, unedited), changed(ceiling, unedited)).item(),
         "mask_iou": mask_iou(pixels, case.region).item(),
         "score_peak": score.max().item(),
         "idle_score_peak": idle_score.max().item(),
@@ -191,33 +222,26 @@ def judge(case: Case, edited: Float[Tensor, "1 3 height width"]) -> dict[str, fl
     """Whether an edit does what it is asked, each figure 0 or 1.
 
     Returns:
-        ``region_right``: the region is nearer to the truth than to the original. ``others_kept``: every other solid
-        is nearer to itself in its own colour than to itself in any other. ``right``: both.
+        ``recognised``: the region is nearer to the truth than to any alternative. ``others_kept``: every other solid
+        is nearer to itself in its own colour than to itself in any other.
     """
-    to_truth = _distance(edited, case.after, case.region)
-    to_original = _distance(edited, case.before, case.region)
-    region_right = to_truth < to_original
     others_kept = all(_nearest_colour(edited, other) == other.own for other in case.others)
-    return {
-        "right": float(region_right and others_kept),
-        "region_right": float(region_right),
-        "others_kept": float(others_kept),
-    }
+    recognised = nearest_candidate(edited, case.region, case.candidates) == TRUTH
+    return {"recognised": float(recognised), "others_kept": float(others_kept)}
 
 
 def summarise(figures: list[dict[str, float]]) -> dict[str, Any]:
-    """Mean and median of every figure over all cases in which it is defined."""
+    """Mean and median of every figure over all cases in which it is defined; of what is recognised the interval too."""
     defined = {name: [row[name] for row in figures if not np.isnan(row[name])] for name in figures[0]}
-    return {
+    summary: dict[str, Any] = {
         name: {"mean": float(np.mean(values)), "median": float(np.median(values))}
         for name, values in defined.items()
         if values
     }
-
-
-def _distance(images: Tensor, reference: Tensor, where: Tensor) -> float:
-    """Mean squared error over a region."""
-    return (images - reference).square().mean(dim=1, keepdim=True)[where].mean().item()
+    for name, values in summary.items():
+        if name.startswith("recognised"):
+            values["interval"] = interval(int(sum(defined[name])), len(defined[name]))
+    return summary
 
 
 def _nearest_colour(image: Float[Tensor, "1 3 height width"], other: OtherSolid) -> int:

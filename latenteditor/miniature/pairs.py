@@ -52,12 +52,13 @@ class Edit(NamedTuple):
     instruction: str
 
 
-def world_pairs(seed: int, size: int) -> tuple[list[View], list[Edit]]:
+def world_pairs(seed: int, size: int, shares: dict[str, float] = TAUGHT_SHARES) -> tuple[list[View], list[Edit]]:
     """A few views of one world, near and far, so that an editor meets solids of every size, and edits of each.
 
     Args:
         seed: Of the world, the views and the words.
         size: Pixels of either side.
+        shares: How often each kind of instruction is given.
     """
     world, rng = random_world(seed), np.random.default_rng((seed, 1))
     tracer = Tracer(world)
@@ -75,7 +76,7 @@ def world_pairs(seed: int, size: int) -> tuple[list[View], list[Edit]]:
                 nowhere = np.zeros((size, size), dtype=bool)
                 edits.append(Edit(view, to_bytes(before), nowhere, idle_wording(world, rng)))
             else:
-                instruction, words = random_instruction(world, rng, random_kind(rng, TAUGHT_SHARES))
+                instruction, words = random_instruction(world, rng, random_kind(rng, shares))
                 after, region = follow(instruction, hits)
                 edits.append(Edit(view, to_bytes(after), region, words))
     return views, edits

@@ -1,4 +1,4 @@
-"""Trains the built-in editor from scratch: an autoencoder, then a U-Net and a text encoder, on pairs of views.
+"""Trains the built-in editor: an autoencoder, then a U-Net and a text encoder, on pairs of views; or goes on with one.
 
 The result is a ``StableDiffusionInstructPix2PixPipeline`` folder, small, but the same in kind as the real one.
 """
@@ -18,8 +18,9 @@ from latenteditor.miniature.autoencoder_training import (
 )
 from latenteditor.miniature.editor_networks import EditorLoss, EditorNetworks, EditorTrainingConfig, noise_scheduler
 from latenteditor.miniature.fitting import FitConfig, fit
-from latenteditor.miniature.parallel import first_process_first, join_processes, process_index
+from latenteditor.miniature.parallel import first_process_first, join_processes, process_index, wait_for_all
 from latenteditor.miniature.photographs import read_photographs
+from latenteditor.miniature.refinement import RefinementConfig, load_frozen, refine
 from latenteditor.miniature.training_data import (
     LatentPairs,
     build_tokenizer,
@@ -41,6 +42,8 @@ class TrainingConfig:
     """Keeps pairs and checkpoints; start again with the same folder to go on."""
     output: Path = Path("outputs/editor/instruct_pix2pix")
     """Where the finished pipeline folder goes."""
+    start_from: Path | None = None
+    """A finished pipeline folder to go on with: everything but the refinement is left out. None starts from nothing."""
     photographs: Path | None = None
     """A folder of photographs to learn from besides the worlds; without it the editor knows worlds alone."""
     device: str = "cpu"
@@ -65,7 +68,9 @@ class TrainingConfig:
     large_fit: FitConfig = field(
         default_factory=lambda: FitConfig(steps=600, batch_size=12, learning_rate=3e-4, decay_share=0.6, bf16=True)
     )
-    """Their last gradient steps, every third of them, on average, on small views, so that both sizes stay known."""
+    """Their gradient steps on large views, every third of them, on average, on small ones, so that both stay known."""
+    refinement: RefinementConfig = field(default_factory=RefinementConfig)
+    """What the finished editor learns last: mostly new shapes, materials and removals."""
 
 
 def train_editor(config: TrainingConfig) -> None:
@@ -76,6 +81,18 @@ def train_editor(config: TrainingConfig) -> None:
     """
     join_processes()
     config.work_dir.mkdir(parents=True, exist_ok=True)
+    start = config.start_from
+    if start is None:
+        start = config.work_dir / "unrefined"
+        train_from_nothing(config, start)
+    networks = refine(config.refinement, start, config.work_dir, config.photographs, config.device)
+    if process_index() == 0:
+        autoencoder, tokenizer = load_frozen(start)
+        save_pipeline(config.output, autoencoder, tokenizer, networks)
+
+
+def train_from_nothing(config: TrainingConfig, output: Path) -> None:
+    """Every stage but the refinement; saves its pipeline in ``output``."""
     photographs = read_photographs(config.photographs) if config.photographs else []
     batches = config.num_photograph_batches if photographs else 0
     pairs = load_pairs(config.work_dir / "pairs", config.num_worlds, config.size, photographs, batches)
@@ -91,7 +108,8 @@ def train_editor(config: TrainingConfig) -> None:
     large = encode_pairs(pairs, autoencoder, tokenizer, config.work_dir / "large_latents.pt", config.device)
     networks = fit_editor(config, latents, large, tokenizer, autoencoder.config["scaling_factor"])
     if process_index() == 0:
-        save_pipeline(config.output, autoencoder, tokenizer, networks)
+        save_pipeline(output, autoencoder, tokenizer, networks)
+    wait_for_all()
 
 
 def fit_editor(

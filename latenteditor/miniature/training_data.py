@@ -14,6 +14,7 @@ from tqdm.auto import tqdm
 
 from latenteditor.miniature.pairs import Edit, View, photograph_pairs, world_pairs, write_pairs
 from latenteditor.miniature.parallel import gather, num_processes, process_index, share, wait_for_all
+from latenteditor.worlds.instructions import TAUGHT_SHARES
 from latenteditor.worlds.world import COLOURS, SHAPES
 
 if TYPE_CHECKING:
@@ -35,7 +36,10 @@ class Pairs(NamedTuple):
     colours: UInt8[Tensor, "views size size"]
     """Per pixel 0 or a solid's colour counted from 1."""
     view: Int[Tensor, " edits"]
-    after: UInt8[Tensor, "edits size size 3"]
+    after: UInt8[Tensor, "edited size size 3"]
+    """What edits lead to; of families of views, the views themselves."""
+    target: Int[Tensor, " edits"]
+    """Which of them each edit leads to."""
     region: UInt8[Tensor, "edits size size"]
     """1 where an edit changes its view."""
     instructions: list[str]
@@ -51,34 +55,43 @@ class LatentPairs(NamedTuple):
     colours: Float[Tensor, "views colours rows columns"]
     """The share of each cell that shows nothing, and each colour."""
     view: Int[Tensor, " edits"]
-    after: Float[Tensor, "edits channels rows columns"]
+    after: Float[Tensor, "edited channels rows columns"]
     """Scaled latents."""
+    target: Int[Tensor, " edits"]
     region: Float[Tensor, "edits 1 rows columns"]
     """The share of each cell that an edit changes."""
     tokens: Int[Tensor, "edits tokens"]
 
 
 def load_pairs(
-    folder: Path, num_worlds: int, size: int, photographs: list[np.ndarray], num_photograph_batches: int
+    folder: Path,
+    num_worlds: int,
+    size: int,
+    photographs: list[np.ndarray],
+    num_photograph_batches: int,
+    first_world: int = 0,
+    shares: dict[str, float] = TAUGHT_SHARES,
 ) -> Pairs:
     """Makes the pairs that are not on disk yet, each process some of the files, and reads all of them.
 
     Args:
         folder: Keeps the files.
-        num_worlds: The worlds from seed 0 on.
+        num_worlds: The worlds from seed `first_world` on.
         size: Pixels of either side of a view.
         photographs: To cut views from.
         num_photograph_batches: How often a few views are cut from photographs.
+        first_world: Seed of the first world.
+        shares: How often a world is given each kind of instruction.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    sources: list[tuple[str, int, Callable[[int], tuple[list[View], list[Edit]]]]] = [
-        ("worlds", num_worlds, lambda seed: world_pairs(seed, size)),
-        ("photographs", num_photograph_batches, lambda seed: photograph_pairs(photographs, seed, size)),
+    sources: list[tuple[str, range, Callable[[int], tuple[list[View], list[Edit]]]]] = [
+        ("worlds", range(first_world, first_world + num_worlds), lambda seed: world_pairs(seed, size, shares)),
+        ("photographs", range(num_photograph_batches), lambda seed: photograph_pairs(photographs, seed, size)),
     ]
     files = [
-        (folder / f"{name}_{size}px_{first:06d}-{min(first + BATCHES_PER_FILE, count):06d}.npz", first, make)
-        for name, count, make in sources
-        for first in range(0, count, BATCHES_PER_FILE)
+        (folder / f"{name}_{size}px_{first:06d}-{min(first + BATCHES_PER_FILE, seeds.stop):06d}.npz", first, make)
+        for name, seeds, make in sources
+        for first in range(seeds.start, seeds.stop, BATCHES_PER_FILE)
     ]
     mine = files[process_index() :: num_processes()]
     for file, first, make in tqdm(mine, desc=f"pairs, {size} px", unit="file", disable=process_index() > 0):
@@ -99,6 +112,7 @@ def load_pairs(
         colours=joined("colours"),
         view=joined("view"),
         after=joined("after"),
+        target=torch.arange(len(instructions)),
         region=joined("region").to(torch.uint8),
         instructions=instructions,
     )
@@ -159,11 +173,15 @@ def tokenize(tokenizer: "CLIPTokenizer", texts: list[str]) -> Int[Tensor, "texts
 
 @torch.no_grad()
 def encode_pairs(
-    pairs: Pairs, autoencoder: "AutoencoderKL", tokenizer: "CLIPTokenizer", file: Path, device: str
+    pairs: Pairs | None, autoencoder: "AutoencoderKL", tokenizer: "CLIPTokenizer", file: Path, device: str
 ) -> LatentPairs:
-    """Everything the U-Net learns from, encoded once, by each process a part, and kept in a file."""
+    """Everything the U-Net learns from, encoded once, by each process a part, and kept in a file.
+
+    Where the file is there, it is read, and no pairs are needed.
+    """
     if file.exists():
         return LatentPairs(**torch.load(file, weights_only=True))
+    assert pairs is not None
 
     network: Any = autoencoder
 
@@ -175,12 +193,14 @@ def encode_pairs(
         return gather(torch.cat(latents)) * network.config["scaling_factor"]
 
     before = encode(pairs.before)
+    after = before if pairs.after is pairs.before else encode(pairs.after)
     latents = LatentPairs(
         before=before,
         shapes=_shares(pairs.shapes, len(SHAPES) + 1, before.shape[-2:]),
         colours=_shares(pairs.colours, len(COLOURS) + 1, before.shape[-2:]),
         view=pairs.view,
-        after=encode(pairs.after),
+        after=after,
+        target=pairs.target,
         region=_shares(pairs.region, 2, before.shape[-2:])[:, 1:],
         tokens=tokenize(tokenizer, pairs.instructions),
     )

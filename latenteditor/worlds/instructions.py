@@ -145,6 +145,14 @@ def random_instruction(world: World, rng: np.random.Generator, kind: str) -> tup
     return instruction, _choice(rng, templates).format(what=what, **chosen)
 
 
+def word(instruction: Instruction, world: World, rng: np.random.Generator) -> str:
+    """Words for an instruction about one solid."""
+    new = {"colour": instruction.colour, "shape": instruction.shape, "material": instruction.material}
+    names = tuple(name for name, value in new.items() if value is not None)
+    templates = next(templates for fields, templates in _KINDS.values() if fields == names)
+    return _choice(rng, templates).format(what=_name(world.solids[instruction.solids[0]], rng), **new)
+
+
 def idle_wording(world: World, rng: np.random.Generator) -> str:
     """An instruction about a solid that is not in the world: it leaves the world as it is."""
     shape = _choice(rng, [shape for shape in SHAPES if shape not in {solid.shape for solid in world.solids}])

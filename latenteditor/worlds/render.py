@@ -3,7 +3,7 @@
 Cameras are pinholes in the OpenGL convention nerfstudio uses: x right, y up, looking along -z.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -176,6 +176,11 @@ class Tracer:
         distance = np.where(on_solid, to_face, to_floor)
         light = self._light(origins, directions, distance, normals)
         return Hits(self.world, camera, met, distance, light, normals)
+
+    def lit_as_here(self, hits: Hits) -> Hits:
+        """What the rays meet in another world, under the shadows of this one."""
+        origins, directions = hits.camera.rays(SUPERSAMPLING)
+        return replace(hits, light=self._light(origins, directions, hits.distance, hits.normals))
 
     def _light(
         self, origins: np.ndarray, directions: np.ndarray, distance: np.ndarray, normals: np.ndarray

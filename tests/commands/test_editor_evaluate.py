@@ -8,7 +8,10 @@ import numpy as np
 import pytest
 
 from latenteditor.cli import main
-from latenteditor.miniature import evaluation_run
+from latenteditor.miniature import editor_evaluation
+from latenteditor.miniature.settings import EDIT
+from latenteditor.miniature.sheet import BLOCKS, CELL, LINE, SHEET_COLUMNS
+from latenteditor.worlds.instructions import KIND_SHARES
 
 CASES, LOOKS, SIZE = 3, 1, 64
 SECONDS = 0.3
@@ -17,7 +20,7 @@ SECONDS = 0.3
 
 @pytest.fixture(scope="module")
 def evaluated(tmp_path_factory):
-    """The folder that the script fills, and its figures."""
+    """The folder that is filled, and its figures."""
     folder, photographs = tmp_path_factory.mktemp("figures"), tmp_path_factory.mktemp("bears") / "images"
     photographs.mkdir()
     halves = np.zeros((SIZE, 2 * SIZE, 3), dtype=np.uint8)
@@ -37,7 +40,7 @@ def test_every_group_has_its_figures(evaluated):
     assert any("orange" in case["prompt"] for case in figures[photographs]["cases"])
     for group in ("solids", "looks", photographs):
         content = figures[group]
-        for figure in ("right", "psnr_inside", "mask_iou"):
+        for figure in ("recognised", "psnr_inside", "mask_iou"):
             values = [case[figure] for case in content["cases"]]
             assert content["summary"][figure]["mean"] == pytest.approx(np.mean(values))
         kinds = {case["kind"] for case in content["cases"]}
@@ -54,20 +57,28 @@ def test_pictures_show_original_edit_truth_and_mask(evaluated):
     assert figures["size"] == SIZE
 
 
+def test_the_sheet_shows_every_kind(evaluated):
+    folder, _ = evaluated
+    height, width, _ = iio.imread(folder / "sheet.png").shape
+    blocks = -(-len(KIND_SHARES) // BLOCKS)
+    assert height == blocks * (3 * CELL + 4 * LINE)
+    assert width >= BLOCKS * SHEET_COLUMNS * CELL
+
+
 def test_loading_and_a_denoising_step_are_timed_apart(evaluated, monkeypatch):
     _, figures = evaluated
-    assert figures["speed"].keys() == {"load_seconds", "denoising_step_seconds"}
-    load, predict = evaluation_run.load_autoencoder, evaluation_run.predict_guided
-    monkeypatch.setattr(evaluation_run, "load_autoencoder", lambda *args: sleep(5 * SECONDS) or load(*args))
-    monkeypatch.setattr(evaluation_run, "predict_guided", lambda *args: sleep(SECONDS) or predict(*args))
-    monkeypatch.setattr(evaluation_run, "SPEED_STEPS", 2)
-    speed = evaluation_run.measure_speed(evaluation_run.EDIT, "cpu")
+    assert figures["speed"].keys() == {"load_seconds", "denoising_step_seconds", "view_edit_seconds"}
+    load, predict = editor_evaluation.load_autoencoder, editor_evaluation.predict_guided
+    monkeypatch.setattr(editor_evaluation, "load_autoencoder", lambda *args: sleep(5 * SECONDS) or load(*args))
+    monkeypatch.setattr(editor_evaluation, "predict_guided", lambda *args: sleep(SECONDS) or predict(*args))
+    monkeypatch.setattr(editor_evaluation, "SPEED_STEPS", 2)
+    speed = editor_evaluation.measure_speed(EDIT, "cpu")
     assert speed["load_seconds"] > 5 * SECONDS > speed["denoising_step_seconds"] > SECONDS
 
 
 def test_a_folder_without_photographs_is_refused(tmp_path):
     with pytest.raises(ValueError, match="holds no photographs"):
-        evaluation_run.read_photographs(tmp_path, 4, 64)
+        editor_evaluation.read_photographs(tmp_path, 4, 64)
 
 
 def test_what_is_mistyped_gets_one_sentence(tmp_path):

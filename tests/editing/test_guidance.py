@@ -74,6 +74,14 @@ def test_what_an_image_guidance_of_one_weighs_by_zero_is_not_asked_for():
     assert len(denoiser.calls[-1]) == 6
 
 
+def test_guidance_of_one_asks_for_nothing_but_the_prediction_under_text_and_image():
+    denoiser, guidance = Recorder(), Guidance(text=1.0, image=1.0)
+    expected = guidance.combine(predict_for_guidance(denoiser, draw(0), draw(1), 500, "hat"))
+    predicted = predict_guided(denoiser, draw(0), draw(1), 500, "hat", guidance)
+    torch.testing.assert_close(predicted, expected)
+    assert denoiser.calls[1:] == [["hat", "hat"]]
+
+
 def test_the_mask_asks_once_for_two_predictions_of_each_view():
     denoiser = Recorder()
     with_prompt, without = predict_with_and_without_prompt(denoiser, draw(0), draw(1), 500, "hat")

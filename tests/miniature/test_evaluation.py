@@ -17,7 +17,7 @@ from latenteditor.miniature.evaluation import (
     photograph_cases,
     summarise,
 )
-from latenteditor.networks.autoencoder import Autoencoder
+from latenteditor.miniature.recognition import interval
 from latenteditor.worlds.instructions import KIND_SHARES, Instruction, parse
 from latenteditor.worlds.looks import LOOKS
 from latenteditor.worlds.render import Tracer, dome_camera
@@ -25,7 +25,8 @@ from latenteditor.worlds.world import COLOURS, random_world
 from tests.editing.denoisers import KnownEdit
 
 SEED, SIZE = 1, 40
-RIGHT = {"right": 1.0, "region_right": 1.0, "others_kept": 1.0}
+DONE = {"recognised": 1.0, "others_kept": 1.0}
+LEFT = {"recognised": 0.0, "others_kept": 1.0}
 
 
 class Identity(Autoencoder):
@@ -116,12 +117,12 @@ def test_pixels_in_the_region_are_not_the_others(world):
 
 @pytest.mark.parametrize("kind", KIND_SHARES)
 @pytest.mark.parametrize("seed", [3, 18])
-def test_of_every_kind_the_truth_is_right_and_the_original_is_not(kind, seed):
+def test_of_every_kind_the_truth_is_recognised_and_the_original_is_not(kind, seed):
     """In the view of seed 18 a new shape hides most of what was seen of another solid."""
     case = draw_case(seed, 48, kind)
     assert case.kind == kind
-    assert judge(case, case.after) == RIGHT
-    assert judge(case, case.before) == {"right": 0.0, "region_right": 0.0, "others_kept": 1.0}
+    assert judge(case, case.after) == DONE
+    assert judge(case, case.before) == LEFT
 
 
 def test_a_drawn_case_is_about_solids_unless_told():
@@ -143,8 +144,8 @@ def test_a_photograph_gives_a_case_for_each_hue_that_it_shows_enough_of():
         assert torch.equal(changed, case.region)
         idle = case.idle_prompt.split()[2]
         assert idle in set(COLOURS) - {"red", "blue", "yellow"}
-        assert judge(case, case.after) == RIGHT
-        assert judge(case, case.before)["right"] == 0
+        assert judge(case, case.after) == DONE
+        assert judge(case, case.before)["recognised"] == 0
 
 
 def test_a_photograph_gives_a_case_for_each_look_that_it_has_not():
@@ -158,19 +159,19 @@ def test_a_photograph_gives_a_case_for_each_look_that_it_has_not():
         picture = case.before[0].movedim(0, -1).double().numpy()
         truth = LOOKS[parse(case.prompt, random_world(0)).look](picture)
         assert np.abs(case.after[0].movedim(0, -1).numpy() - truth).max() < 0.003
-        assert judge(case, case.after) == RIGHT
+        assert judge(case, case.after) == DONE
 
 
-def test_the_truth_is_right_and_the_original_is_not(case):
-    assert judge(case, case.after) == RIGHT
-    assert judge(case, case.before) == {"right": 0.0, "region_right": 0.0, "others_kept": 1.0}
+def test_the_truth_is_recognised_and_the_original_is_not(case):
+    assert judge(case, case.after) == DONE
+    assert judge(case, case.before) == LEFT
 
 
 @pytest.mark.parametrize("which", [0, 1])
-def test_an_edit_that_recolours_another_solid_too_is_not_right(case, which):
+def test_an_edit_that_recolours_another_solid_too_does_not_keep_it(case, which):
     other = case.others[which]
     wrong = list(COLOURS)[(other.own + 3) % len(COLOURS)]
-    verdict = {"right": 0.0, "region_right": 1.0, "others_kept": 0.0}
+    verdict = {"recognised": 1.0, "others_kept": 0.0}
     assert judge(case, painted(case.after, other.pixels, wrong)) == verdict
     rendered = case.after.clone()
     rendered[0, :, other.pixels] = other.candidates[list(COLOURS).index(wrong)].T
@@ -180,20 +181,20 @@ def test_an_edit_that_recolours_another_solid_too_is_not_right(case, which):
 def test_a_faint_change_of_another_solid_is_allowed(case):
     other = case.others[0]
     wrong = list(COLOURS)[(other.own + 3) % len(COLOURS)]
-    assert judge(case, painted(case.after, other.pixels, wrong, share=0.2)) == RIGHT
-    assert judge(case, (case.after + 0.05 * torch.randn(case.after.shape, generator=torch.manual_seed(0)))) == RIGHT
+    assert judge(case, painted(case.after, other.pixels, wrong, share=0.2)) == DONE
+    assert judge(case, (case.after + 0.05 * torch.randn(case.after.shape, generator=torch.manual_seed(0)))) == DONE
 
 
 def test_the_floor_is_not_judged(case):
     covered = case.region[0, 0] | torch.stack([other.pixels for other in case.others]).any(dim=0)
-    assert judge(case, painted(case.after, ~covered, "red")) == RIGHT
+    assert judge(case, painted(case.after, ~covered, "red")) == DONE
 
 
 def test_without_others_the_region_decides(case):
     alone = replace(case, others=())
     repainted = painted(case.after, case.others[0].pixels, "cyan")
-    assert judge(alone, repainted) == RIGHT
-    assert judge(alone, case.before) == {"right": 0.0, "region_right": 0.0, "others_kept": 1.0}
+    assert judge(alone, repainted) == DONE
+    assert judge(alone, case.before) == LEFT
 
 
 def evaluate(case: Case, change: torch.Tensor) -> dict[str, float]:
@@ -202,35 +203,39 @@ def evaluate(case: Case, change: torch.Tensor) -> dict[str, float]:
     return evaluate_case(case, Identity(), KnownEdit(change, case.prompt), config)
 
 
-def test_a_perfect_editor_is_right(case):
+def test_a_perfect_editor_is_recognised(case):
     figures = evaluate(case, case.after - case.before)
-    assert RIGHT.items() <= figures.items()
+    assert DONE.items() <= figures.items()
     assert figures["psnr_inside"] > 40
     assert figures["psnr_outside"] > 40
+    assert figures["outline"] == 1
+    assert figures["recognised_ceiling"] == 1
     assert figures["mask_iou"] > 0.5
     assert figures["score_peak"] > 0.1
     assert (figures["idle_score_peak"], figures["idle_mask_empty"]) == (pytest.approx(0, abs=1e-3), 1.0)
 
 
-def test_an_editor_that_does_nothing_is_not_right(case):
+def test_an_editor_that_does_nothing_is_not_recognised(case):
     figures = evaluate(case, torch.zeros_like(case.before))
-    assert (figures["right"], figures["region_right"], figures["others_kept"]) == (0.0, 0.0, 1.0)
+    assert LEFT.items() <= figures.items()
+    assert np.isnan(figures["outline"]) or figures["outline"] == 0
     assert figures["psnr_inside"] == pytest.approx(figures["psnr_inside_unedited"], abs=0.1)
 
 
-def test_an_editor_that_paints_everything_is_not_right(case):
+def test_an_editor_that_paints_everything_keeps_nothing(case):
     colour = next(word for word in COLOURS if word in case.prompt.split()[-2:])
     others = torch.stack([other.pixels for other in case.others]).any(dim=0)
     figures = evaluate(case, painted(case.after, others, colour) - case.before)
-    assert (figures["right"], figures["region_right"], figures["others_kept"]) == (0.0, 1.0, 0.0)
+    assert {"recognised": 1.0, "others_kept": 0.0}.items() <= figures.items()
 
 
 def test_figures_are_summarised():
-    rows = [{"right": 1.0}, {"right": 0.0}, {"right": 1.0}, {"right": 1.0}]
-    assert summarise(rows) == {"right": {"mean": 0.75, "median": 1.0}}
+    rows = [{"recognised": 1.0}, {"recognised": 0.0}, {"recognised": 1.0}, {"recognised": 1.0}]
+    expected = {"mean": 0.75, "median": 1.0, "interval": interval(3, 4)}
+    assert summarise(rows) == {"recognised": expected}
 
 
 def test_figures_that_are_not_defined_are_left_out_of_the_summary():
-    rows = [{"right": 1.0, "psnr": np.nan, "iou": np.nan}, {"right": 1.0, "psnr": 20.0, "iou": np.nan}]
-    right = {"mean": 1.0, "median": 1.0}
-    assert summarise(rows) == {"right": right, "psnr": {"mean": 20.0, "median": 20.0}}
+    rows = [{"kept": 1.0, "psnr": np.nan, "iou": np.nan}, {"kept": 1.0, "psnr": 20.0, "iou": np.nan}]
+    kept = {"mean": 1.0, "median": 1.0}
+    assert summarise(rows) == {"kept": kept, "psnr": {"mean": 20.0, "median": 20.0}}

@@ -9,10 +9,16 @@ from safetensors.torch import load_file
 from torch import nn
 
 from latenteditor.miniature.autoencoder_training import AutoencoderConfig, TrainingImages, disturb
-from latenteditor.miniature.editor_networks import EditorLoss, EditorNetworks, EditorTrainingConfig
+from latenteditor.miniature.editor_networks import (
+    LEAST_RENDERED,
+    EditorLoss,
+    EditorNetworks,
+    EditorTrainingConfig,
+)
 from latenteditor.miniature.fitting import FitConfig, fit
 from latenteditor.miniature.pairs import INSTRUCTIONS_PER_VIEW, VIEWS_PER_WORLD
 from latenteditor.miniature.photographs import read_photographs
+from latenteditor.miniature.refinement import RefinementConfig
 from latenteditor.miniature.training import TrainingConfig, train_editor
 from latenteditor.miniature.training_data import (
     PROMPT_TOKENS,
@@ -151,7 +157,7 @@ def test_pairs_are_made_once(tmp_path, monkeypatch):
     assert pairs.view.tolist() == sorted(list(range(views)) * INSTRUCTIONS_PER_VIEW)
     monkeypatch.setattr("latenteditor.miniature.training_data.write_pairs", None)
     again = load_pairs(tmp_path, 3, 16, photographs, 1)
-    assert all(map(torch.equal, pairs[:6], again[:6]))
+    assert all(map(torch.equal, pairs[:7], again[:7]))
     assert pairs.instructions == again.instructions
 
 
@@ -168,7 +174,7 @@ def test_an_edit_keeps_what_its_instruction_does_not_name(tmp_path):
 def test_crops_come_from_photographs_as_often_as_asked(share):
     """Worlds are black here, the photograph is white."""
     views = torch.zeros(5, 16, 16, 3, dtype=torch.uint8)
-    pairs = Pairs(views, views[..., 0], views[..., 0], torch.arange(5), views, views[..., 0], [""] * 5)
+    pairs = Pairs(views, views[..., 0], views[..., 0], torch.arange(5), views, torch.arange(5), views[..., 0], [""] * 5)
     images = TrainingImages(pairs, [np.full((20, 30, 3), 255, dtype=np.uint8)], share)
     generator = torch.Generator().manual_seed(0)
     crops = [images.draw(generator, 4, 16) for _ in range(200)]
@@ -186,6 +192,7 @@ def latent_pairs(edits: int = 6) -> LatentPairs:
         colours=torch.rand(3, 9, 8, 8, generator=generator).softmax(dim=1),
         view=torch.arange(3).repeat_interleave(2),
         after=torch.randn(edits, 4, 8, 8, generator=generator),
+        target=torch.arange(edits),
         region=torch.rand(edits, 1, 8, 8, generator=generator).round(),
         tokens=torch.randint(2, 20, (edits, PROMPT_TOKENS), generator=generator),
     )
@@ -241,6 +248,68 @@ def test_every_picture_weighs_the_same_however_large_its_region_is():
     ]
     assert losses[0] == pytest.approx(losses[1], rel=0.2)
     assert losses[0] != losses[1]
+
+
+class Oracle(Recorder):
+    """Knows from the words which picture is asked for, and the velocity that leads there from anywhere."""
+
+    def __init__(self, loss: EditorLoss) -> None:
+        super().__init__()
+        self.loss = loss
+
+    def forward(self, noisy, condition, timesteps, tokens):
+        _, classes, located = super().forward(noisy, condition, timesteps, tokens)
+        pairs = self.loss.pairs
+        edits = [int((pairs.tokens == row).all(dim=1).nonzero()) for row in tokens]
+        alpha, sigma = self.loss._scales(timesteps)
+        return (alpha * noisy - pairs.after[edits]) / sigma, classes, located
+
+
+@pytest.mark.parametrize("shares", [(0.0, 0.0), (1.0, 0.0), (0.0, 1.0), (0.5, 0.5)])
+def test_who_knows_the_edited_picture_errs_nowhere(shares):
+    """Neither where noise is added to what is rendered, nor where its own steps lead."""
+    loss = editor_loss(latent_pairs(), rendered_share=shares[0], own_share=shares[1])
+    oracle = Oracle(loss)
+    for seed in range(4):
+        assert loss(oracle, torch.Generator().manual_seed(seed)).item() == pytest.approx(0, abs=1e-6)
+
+
+def test_without_what_is_rendered_or_led_to_the_velocity_is_the_usual_one():
+    loss = editor_loss(latent_pairs())
+    batch = loss._draw(torch.Generator().manual_seed(0))
+    noisy = loss._noisy(Recorder(), batch)
+    alpha, sigma = loss._scales(batch.timesteps)
+    assert torch.allclose(noisy, loss.scheduler.add_noise(batch.clean, batch.noise, batch.timesteps), atol=1e-5)
+    velocity = loss.scheduler.get_velocity(batch.clean, batch.noise, batch.timesteps)
+    assert torch.allclose((alpha * noisy - batch.clean) / sigma, velocity, atol=1e-3)
+
+
+def test_a_step_of_who_knows_the_picture_keeps_the_noise_and_lowers_it():
+    loss = editor_loss(latent_pairs(), own_share=1.0)
+    batch = loss._draw(torch.Generator().manual_seed(0))
+    assert (batch.earlier >= batch.timesteps).all()
+    assert (batch.earlier > batch.timesteps).any()
+    noisy = loss._noisy(Oracle(loss), batch)
+    assert torch.allclose(noisy, loss.scheduler.add_noise(batch.clean, batch.noise, batch.timesteps), atol=1e-4)
+
+
+def test_what_is_rendered_holds_the_other_picture_where_there_is_much_noise_and_never_where_there_is_little():
+    loss = editor_loss(latent_pairs(), rendered_share=1.0)
+    batches = [loss._draw(torch.Generator().manual_seed(seed)) for seed in range(40)]
+    rendered, timesteps = (torch.cat([getattr(batch, name) for batch in batches]) for name in ("rendered", "timesteps"))
+    assert (rendered[timesteps <= LEAST_RENDERED] == 0).all()
+    assert (rendered[timesteps > LEAST_RENDERED] > 0).all()
+    assert (rendered == 1).float().mean() > 0.3
+
+
+def test_cells_along_the_outline_weigh_most():
+    loss = editor_loss(latent_pairs(), region_weight=8.0, outline_weight=4.0)
+    region = torch.zeros(1, 1, 9, 9)
+    region[..., 2:7, 2:7] = 1
+    weight = loss._weights(torch.ones(1, 6, 9, 9), region)[0, 0]
+    assert weight.mean() == pytest.approx(1)
+    outside, beside, along, inside = weight[0, 0], weight[1, 4], weight[2, 4], weight[4, 4]
+    assert [(value / outside).item() for value in (beside, along, inside)] == pytest.approx([5, 13, 9])
 
 
 def test_grounding_is_learnt_from_the_image_alone():
@@ -304,7 +373,11 @@ def trained(tmp_path_factory) -> Path:
         large_fit=few,
         autoencoder=AutoencoderConfig(fit=few, decoder_fit=few, crop=32, decoder_crop=32),
         editor=EditorTrainingConfig(fit=few, channels=(16, 32), text_width=16),
+        refinement=RefinementConfig(
+            small_size=32, large_size=64, num_close=1, num_wide=1, num_small=1, num_large=1, large_batch_size=1
+        ),
     )
+    config.refinement.editor.fit = few
     train_editor(config)
     return config.output
 
@@ -320,8 +393,12 @@ def test_the_editor_learns_from_small_views_first_and_from_large_ones_last(train
         torch.load(work / name, weights_only=True)["averaged"]["module.unet.conv_in.weight"].half()
         for name in ("editor.ckpt", "large_editor.ckpt")
     )
-    assert torch.equal(saved, large)
-    assert not torch.equal(saved, small)
+    refined = torch.load(work / "refined_editor.ckpt", weights_only=True)["averaged"]["module.unet.conv_in.weight"]
+    assert torch.equal(saved, refined.half())
+    unrefined = load_file(work / "unrefined/unet/diffusion_pytorch_model.safetensors")["conv_in.weight"]
+    assert torch.equal(unrefined, large)
+    assert not torch.equal(unrefined, small)
+    assert not torch.equal(unrefined, saved)
 
 
 def test_diffusers_loads_and_runs_the_trained_folder(trained):
