@@ -64,13 +64,18 @@ class EditorNetworks(nn.Module):
         double the cost of a step, and, pooled, through the scales and shifts of every residual block.
         """
         super().__init__()
-        from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
-        from transformers import CLIPTextConfig, CLIPTextModel
+        self.unet: Any = self._make_unet(config, *pairs.before.shape[1:3])
+        self.text_encoder: Any = self._make_text_encoder(config, vocabulary)
+        self._add_heads(config.channels, pairs)
 
-        channels, text_width = config.channels, config.text_width
-        latent_channels, rows = pairs.before.shape[1:3]
+    @staticmethod
+    def _make_unet(config: EditorTrainingConfig, latent_channels: int, rows: int) -> Any:
+        """The network that denoises."""
+        from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+
+        channels = config.channels
         deeper = len(channels) - 1
-        self.unet: Any = UNet2DConditionModel(
+        return UNet2DConditionModel(
             sample_size=rows,
             in_channels=2 * latent_channels,
             out_channels=latent_channels,
@@ -78,14 +83,21 @@ class EditorNetworks(nn.Module):
             layers_per_block=1,
             down_block_types=("DownBlock2D", *["CrossAttnDownBlock2D"] * deeper),
             up_block_types=(*["CrossAttnUpBlock2D"] * deeper, "UpBlock2D"),
-            cross_attention_dim=text_width,
+            cross_attention_dim=config.text_width,
             attention_head_dim=4,
             norm_num_groups=16,
             addition_embed_type="text",
             addition_embed_type_num_heads=4,
             resnet_time_scale_shift="scale_shift",
         )
-        self.text_encoder: Any = CLIPTextModel(
+
+    @staticmethod
+    def _make_text_encoder(config: EditorTrainingConfig, vocabulary: int) -> Any:
+        """The network that reads instructions."""
+        from transformers import CLIPTextConfig, CLIPTextModel
+
+        text_width = config.text_width
+        return CLIPTextModel(
             CLIPTextConfig(
                 vocab_size=vocabulary,
                 hidden_size=text_width,
@@ -99,7 +111,6 @@ class EditorNetworks(nn.Module):
                 pad_token_id=1,
             )
         )
-        self._add_heads(channels, pairs)
 
     def _add_heads(self, channels: tuple[int, ...], pairs: LatentPairs) -> None:
         """The two layers that help."""

@@ -136,9 +136,7 @@ def photograph_cases(photograph: UInt8[np.ndarray, "height width 3"], seed: int)
         )
 
     cases = []
-    for old, share in shares.items():
-        if (share > 0.5).mean() < SMALLEST_HUE:
-            continue
+    for old, share in ((old, share) for old, share in shares.items() if (share > 0.5).mean() >= SMALLEST_HUE):
         new, idle_new = (list(COLOURS)[index] for index in rng.permutation(len(COLOURS))[:2])
         if new == old:
             new = idle_new
@@ -197,25 +195,32 @@ def evaluate_case(
         autoencoder.decode(autoencoder.encode(view.to(autoencoder.device))).cpu() for view in (case.before, case.after)
     )
     views = {"": edited, "_masked": masked, "_unedited": case.before, "_ceiling": ceiling}
-    figures = judge(case, edited)
-    figures |= {f"recognised{name}": judge(case, views[name])["recognised"] for name in ("_masked", "_ceiling")}
-    figures |= {f"psnr_inside{name}": psnr(view, case.after, case.region).item() for name, view in views.items()}
-    for name in ("", "_masked", "_ceiling"):
-        figures[f"psnr_outside{name}"] = psnr(views[name], case.after, ~case.region).item()
-    figures["psnr_inside_decoded"] = psnr(edited, ceiling, case.region).item()
-    figures["psnr_inside_decoded_unedited"] = psnr(unedited, ceiling, case.region).item()
-    if perceptual is not None:
-        figures |= {
-            f"lpips_inside{name}": mean_over(perceptual.distance_map(view, case.after), case.region).item()
-            for name, view in views.items()
-        }
-    return figures | {
+    return _against_truth(case, views, perceptual) | {
+        "psnr_inside_decoded": psnr(edited, ceiling, case.region).item(),
+        "psnr_inside_decoded_unedited": psnr(unedited, ceiling, case.region).item(),
         "outline": boundary_f(changed(edited, unedited), changed(ceiling, unedited)).item(),
         "mask_iou": mask_iou(pixels, case.region).item(),
         "score_peak": score.max().item(),
         "idle_score_peak": idle_score.max().item(),
         "idle_mask_empty": float(not delta_mask(idle_score, config.delta_mask).any()),
     }
+
+
+def _against_truth(
+    case: Case, views: dict[str, Float[Tensor, "1 3 height width"]], perceptual: PerceptualDistance | None
+) -> dict[str, float]:
+    """Figures of the edit, whose name is empty, and of what it is compared with, all against the truth."""
+    figures = judge(case, views[""])
+    figures |= {f"recognised{name}": judge(case, views[name])["recognised"] for name in ("_masked", "_ceiling")}
+    figures |= {f"psnr_inside{name}": psnr(view, case.after, case.region).item() for name, view in views.items()}
+    for name in ("", "_masked", "_ceiling"):
+        figures[f"psnr_outside{name}"] = psnr(views[name], case.after, ~case.region).item()
+    if perceptual is not None:
+        figures |= {
+            f"lpips_inside{name}": mean_over(perceptual.distance_map(view, case.after), case.region).item()
+            for name, view in views.items()
+        }
+    return figures
 
 
 def judge(case: Case, edited: Float[Tensor, "1 3 height width"]) -> dict[str, float]:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -64,13 +65,8 @@ def fit(
     device = next(network.parameters()).device
     averaged = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(config.ema_decay))
     optimizer = torch.optim.AdamW(network.parameters(), lr=config.learning_rate, betas=(0.9, 0.99), weight_decay=0.01)
-    first = 0
-    if checkpoint.exists():
-        state = torch.load(checkpoint, map_location=device, weights_only=True)
-        network.load_state_dict(state["network"])
-        averaged.load_state_dict(state["averaged"])
-        optimizer.load_state_dict(state["optimizer"])
-        first = state["step"]
+    parts = {"network": network, "averaged": averaged, "optimizer": optimizer}
+    first = _resume(parts, checkpoint, device)
     bar = tqdm(
         range(first, config.steps),
         initial=first,
@@ -80,27 +76,50 @@ def fit(
         disable=process_index() > 0,
     )
     for step in bar:
-        for group in optimizer.param_groups:
-            group["lr"] = config.rate(step)
-        generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step * num_processes() + process_index())
-        with torch.autocast(device.type, torch.bfloat16, enabled=config.bf16):
-            value = loss(network, generator)
-        optimizer.zero_grad()
-        value.backward()
-        average_gradients(network)
-        nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        optimizer.step()
+        value = _step(network, loss, optimizer, config, step)
         averaged.update_parameters(network)
         if step % 50 == 0:
             bar.set_postfix(loss=f"{value.item():.4f}", refresh=False)
         due = (step + 1) % config.steps_per_checkpoint == 0 or step + 1 == config.steps
         if due and process_index() == 0:
-            state = {
-                "network": network.state_dict(),
-                "averaged": averaged.state_dict(),
-                "optimizer": optimizer.state_dict(),
-                "step": step + 1,
-            }
-            torch.save(state, checkpoint.with_suffix(".partial"))
-            checkpoint.with_suffix(".partial").rename(checkpoint)
+            _save(parts, step + 1, checkpoint)
     return averaged.module.eval()
+
+
+def _step(
+    network: nn.Module,
+    loss: Callable[[nn.Module, torch.Generator], Tensor],
+    optimizer: torch.optim.Optimizer,
+    config: FitConfig,
+    step: int,
+) -> Tensor:
+    """One gradient step, and the loss before it."""
+    for group in optimizer.param_groups:
+        group["lr"] = config.rate(step)
+    device = next(network.parameters()).device
+    generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step * num_processes() + process_index())
+    with torch.autocast(device.type, torch.bfloat16, enabled=config.bf16):
+        value = loss(network, generator)
+    optimizer.zero_grad()
+    value.backward()
+    average_gradients(network)
+    nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+    optimizer.step()
+    return value
+
+
+def _resume(parts: dict[str, Any], checkpoint: Path, device: torch.device) -> int:
+    """Takes the state of network, mean and optimizer from a checkpoint, if there is one; returns the next step."""
+    if not checkpoint.exists():
+        return 0
+    state = torch.load(checkpoint, map_location=device, weights_only=True)
+    for name, part in parts.items():
+        part.load_state_dict(state[name])
+    return state["step"]
+
+
+def _save(parts: dict[str, Any], step: int, checkpoint: Path) -> None:
+    """Writes a checkpoint whole, or leaves the one before it."""
+    state = {**{name: part.state_dict() for name, part in parts.items()}, "step": step}
+    torch.save(state, checkpoint.with_suffix(".partial"))
+    checkpoint.with_suffix(".partial").rename(checkpoint)

@@ -97,7 +97,11 @@ def load_pairs(
     for file, first, make in tqdm(mine, desc=f"pairs, {size} px", unit="file", disable=process_index() > 0):
         _make_file(file, first, make)
     wait_for_all()
-    contents = [dict(np.load(file)) for file, _, _ in files]
+    return _join([dict(np.load(file)) for file, _, _ in files])
+
+
+def _join(contents: list[dict[str, np.ndarray]]) -> Pairs:
+    """The contents of several files as one; takes them apart, so that nothing is held twice."""
     offsets = np.cumsum([0, *(len(content["before"]) for content in contents)])
     for content, offset in zip(contents, offsets, strict=False):
         content["view"] = content["view"] + offset
