@@ -1,4 +1,4 @@
-"""Trains the built-in editor from nothing, or goes on with a finished one; see ``latenteditor.miniature.training`` for every choice."""
+"""Trains the built-in editor, or goes on with a finished one; see ``latenteditor.miniature.training``."""
 
 import tyro
 
