@@ -1,4 +1,4 @@
-"""Trains the built-in editor from scratch; see ``latenteditor.miniature.training`` for every choice.
+"""Trains the built-in editor, or goes on with a finished one; see ``latenteditor.miniature.training``.
 
 With several processes: torchrun --no-python --nproc-per-node 2 latenteditor editor train --photographs FOLDER
 """
