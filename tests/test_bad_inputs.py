@@ -217,8 +217,8 @@ MISTAKES: list[tuple[str, Callable[[Workplace], Any], str]] = [
     ),
     (
         "edit of other data",
-        lambda at: load(at, at.edited, data=at.world(size=32)),
-        "saved edit is of 5 views and the scene has 2",
+        lambda at: load(at, at.edited, data=at.world(num_views=4, size=32)),
+        "saved edit is of 5 views and the scene has 4",
     ),
     (
         "edit at another size",
