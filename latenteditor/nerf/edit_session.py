@@ -245,9 +245,7 @@ class EditSession:
         require_consistent(self.config)
         require_usable(edit.delta_mask)
         if self.latent_editor is not None:
-            schedule = self.latent_editor.denoiser.noise_schedule
-            noise_range(edit, schedule)
-            schedule.timestep_at(edit.delta_mask.noise_level)
+            noise_range(edit, self.latent_editor.denoiser.noise_schedule)
 
     def preview(self, camera: Cameras) -> tuple[Float[Tensor, "height width 3"], str]:
         """Edits one view, without touching the training set.
