@@ -107,11 +107,6 @@ def load(work: Workplace, folder: Path, **options: Any) -> None:
     work.edit(load_dir=folder, **options)
 
 
-def edit_once(work: Workplace, **options: Any) -> None:
-    """Edits the first view."""
-    work.edit(**options).pipeline.update_views(4)
-
-
 def truth(work: Workplace, prompt: str) -> None:
     """Renders the truth of an instruction about a built-in world."""
     write_truth(work.copy(work.data), prompt)
@@ -212,13 +207,13 @@ MISTAKES: list[tuple[str, Callable[[Workplace], Any], str]] = [
     ),
     (
         "run with other options",
-        lambda at: load(at, at.reconstructed, pipeline__model__max_res=12),
+        lambda at: load(at, at.reconstructed, pipeline__model__max_res=20),
         "trained with other model options, as .* shows: pass the options",
     ),
     (
         "edit of other data",
-        lambda at: load(at, at.edited, data=at.world(size=32)),
-        "saved edit is of 5 views and the scene has 2",
+        lambda at: load(at, at.edited, data=at.world(num_views=4, size=32)),
+        "saved edit is of 5 views and the scene has 4",
     ),
     (
         "edit at another size",
@@ -237,24 +232,9 @@ MISTAKES: list[tuple[str, Callable[[Workplace], Any], str]] = [
         lambda at: at.edit(pipeline__datamanager__image_size=4),
         "images of 4 pixels: a latent cell has 8; choose image_size",
     ),
-    (
-        "size of zero",
-        lambda at: at.edit(pipeline__datamanager__image_size=0),
-        "images of 0 pixels: a latent cell has 8",
-    ),
-    (
-        "negative size",
-        lambda at: at.edit(pipeline__datamanager__image_size=-64),
-        "images of -64 pixels: a latent cell has 8",
-    ),
     # How often.
     ("no steps per edit", lambda at: EditScheduleConfig(steps_per_edit=0), "not 0 steps and 1 views"),
     ("no views per edit", lambda at: EditScheduleConfig(views_per_edit=0), "not 10 steps and 0 views"),
-    (
-        "no edits per picture",
-        lambda at: at.edit(pipeline__edits_per_picture=0),
-        "not every 0: raise --pipeline.edits-per-picture",
-    ),
     (
         "nothing but reconstruction",
         lambda at: at.edit(pipeline__reconstruction_steps=8),
@@ -266,45 +246,15 @@ MISTAKES: list[tuple[str, Callable[[Workplace], Any], str]] = [
         lambda at: at.edit(pipeline__edit__min_noise=0.9, pipeline__edit__max_noise=0.5),
         r"least noise of an edit, 0\.9, exceeds the most, 0\.5: swap",
     ),
-    ("too much noise", lambda at: at.edit(pipeline__edit__max_noise=1.5), r"between 0 and 1, not 1\.5"),
-    ("negative noise", lambda at: at.edit(pipeline__edit__min_noise=-0.1), r"between 0 and 1, not -0\.1"),
-    ("no denoising", lambda at: at.edit(pipeline__edit__denoising_steps=0), "Cannot fit 0 denoising steps"),
     (
         "too much denoising",
         lambda at: at.edit(pipeline__edit__denoising_steps=50),
         "Cannot fit 50 denoising steps between timestep 20 and 1: take 1 to 20 steps",
     ),
-    ("empty batch", lambda at: at.edit(pipeline__edit__max_batch=0), "batch of 0 holds nothing: take 1 or"),
-    (
-        "more than all views",
-        lambda at: at.edit(pipeline__edit__delta_mask__least_views=1.5),
-        r"share of views .* lies between 0 and 1, not at 1\.5",
-    ),
-    ("no draws", lambda at: at.edit(pipeline__edit__delta_mask__draws=0), "at least 1 noise draw, not 0"),
-    (
-        "mask beyond all noise",
-        lambda at: at.edit(pipeline__edit__delta_mask__noise_level=1.2),
-        r"between 0 and 1, not 1\.2",
-    ),
     (
         "unknown clamp",
         lambda at: at.edit(pipeline__edit__delta_mask__clamp="median"),
         "Unknown clamp 'median' .*: one of max, quantile, iqr, mean3 fits",
-    ),
-    (
-        "threshold above all scores",
-        lambda at: at.edit(pipeline__edit__delta_mask__threshold=50.0),
-        r"threshold lies between 0 and 1, not at 50\.0",
-    ),
-    (
-        "shrinking dilation",
-        lambda at: at.edit(pipeline__edit__delta_mask__dilation=-1),
-        "0 or more latent cells, not -1",
-    ),
-    (
-        "infinite guidance",
-        lambda at: edit_once(at, pipeline__edit__guidance__text=1e39),
-        "denoiser's result is not finite: try full precision or less guidance",
     ),
     (
         "heads that do not divide",

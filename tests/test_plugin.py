@@ -40,7 +40,7 @@ def own_options() -> list[tuple[type, str]]:
             own = kind.__module__.startswith("latenteditor.") and dataclasses.is_dataclass(kind)
             if own and kind not in seen:
                 seen.add(kind)
-                names = set(kind.__dict__["__annotations__"]) - NERFSTUDIO_ONLY
+                names = set(kind.__dict__.get("__annotations__", {})) - NERFSTUDIO_ONLY
                 options.extend((kind, name) for name in sorted(names))
         for field in dataclasses.fields(config):
             value = getattr(config, field.name)

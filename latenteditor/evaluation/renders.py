@@ -169,7 +169,8 @@ def _held_out_cameras(config: Path, pipeline: Pipeline) -> tuple[Cameras, list[s
     dataset = pipeline.datamanager.eval_dataset
     if dataset is None or len(dataset) == 0:
         raise ValueError(f"The run of {config} has no held-out views: pass a camera path.")
-    files = [Path(name) for name in dataset.image_filenames]  # type: ignore[attr-defined]
+    # Names become files of the caller's: what a capture says of folders above its own must not lead out of there.
+    files = [Path(os.path.abspath(name)) for name in dataset.image_filenames]  # type: ignore[attr-defined]
     root = os.path.commonpath([file.parent for file in files])
     return dataset.cameras, [file.relative_to(root).with_suffix("").as_posix() for file in files]  # type: ignore[attr-defined]
 

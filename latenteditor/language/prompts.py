@@ -21,7 +21,7 @@ from latenteditor.language.words import WORDS_WITHOUT_CONTENT
 LOGGER = logging.getLogger(__name__)
 
 MAX_INSTRUCTIONS = 8
-"""Most instructions that a language model's answer may hold; our choice."""
+"""Most instructions that are edited by one prompt, and that a language model's answer may hold; our choice."""
 MAX_ANSWER_BYTES = 1_000_000
 """Longest answer of an endpoint that is read; our choice."""
 
@@ -164,8 +164,31 @@ def _content(text: str) -> set[str]:
     return {word.removesuffix("s") for word in words if word not in WORDS_WITHOUT_CONTENT}
 
 
+def require_no_key(config: PromptSplitConfig) -> None:
+    """Refuses settings that hold a server's key, since they are printed and saved; the error does not repeat it.
+
+    Raises:
+        ValueError: No environment variable has the name that stands for the key, or the address holds more than a
+            server and a path.
+    """
+    variable = config.endpoint_key_variable
+    if variable is not None and variable not in os.environ:
+        raise ValueError(
+            "The option endpoint_key_variable takes the name of an environment variable that is set, such as "
+            "OPENAI_API_KEY, and what it holds names none (it is not repeated here, as it may be the key itself): set "
+            "the variable and pass its name."
+        )
+    if re.search("[@?#]", config.endpoint or ""):
+        raise ValueError(
+            "The endpoint's address holds a user name, a password or a query (it is not repeated here, as a key may be "
+            "in it): pass server and path alone, such as http://localhost:8000/v1, and the key by an environment "
+            "variable."
+        )
+
+
 def _endpoint(config: PromptSplitConfig) -> Callable[[str], str]:
     """An OpenAI-compatible server as a function from a request to its answer."""
+    require_no_key(config)
     if not re.match(r"https?://[^/\s]", config.endpoint or ""):
         raise ValueError(
             f"The splitter 'endpoint' needs an address that starts with http:// or https://, such as "
@@ -200,7 +223,8 @@ def _endpoint_key(variable: str | None) -> str | None:
     key = os.environ.get(variable, "").strip()
     if not key or not key.isascii() or not key.isprintable():
         raise ValueError(
-            f"The environment variable {variable!r} holds no key: set it, or name another in endpoint_key_variable."
+            f"The environment variable {variable!r} holds no key: set it to one, or name another in "
+            "endpoint_key_variable."
         )
     return key
 

@@ -23,6 +23,9 @@ from latenteditor.language.words import (
     VERBS,
 )
 
+MAX_CHARACTERS = 10_000
+"""Longest prompt that is read; our choice. Eight instructions as long as CLIP reads are about a third."""
+
 _QUOTED = re.compile(r'"([^"]+)"|“([^”]+)”' + r"|(?<!\w)'((?:[^']|(?<=\w)'(?=\w))+)'(?!\w)")
 _CONNECTOR = r"(?:[,;.&]|\band\b|\bthen\b|\balso\b)"
 
@@ -53,7 +56,12 @@ def keep_whole(prompt: str) -> list[str]:
 
 
 def require_words(prompt: str) -> str:
-    """Refuses a prompt without a word in it."""
+    """Refuses a prompt without a word in it, or with far too many."""
+    if len(prompt) > MAX_CHARACTERS:
+        raise ValueError(
+            f"The prompt has {len(prompt)} characters, and {MAX_CHARACTERS} are read at most: say in a few words what "
+            "to change."
+        )
     if not re.search(r"\w", prompt):
         raise ValueError('There is nothing to edit by: give a prompt, for example "make the sphere red".')
     return prompt

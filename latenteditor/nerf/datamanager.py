@@ -16,9 +16,9 @@ from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackAttrib
 from nerfstudio.model_components.ray_generators import RayGenerator
 from torch import Tensor
 
-from latenteditor.nerf.editable_views import EditableDataManager, EditableViews
+from latenteditor.nerf.editable_views import LEAST_VIEWS, EditableDataManager, EditableViews
 from latenteditor.nerf.latent_cache import EncodedView, ViewStatistics, encode_photographs, view_statistics
-from latenteditor.nerf.photographs import ResizedPhotographs, camera_sizes, require_photographs, resize_cameras
+from latenteditor.nerf.photographs import ResizedPhotographs, camera_sizes, resize_cameras
 from latenteditor.networks.autoencoder import Autoencoder
 
 
@@ -104,7 +104,7 @@ class LatentDataManager(EditableDataManager):
 
     def setup_train(self) -> None:
         """Lays rays through the latent cells of the training views; encodes nothing."""
-        require_photographs(self.train_dataset, self.get_datapath())
+        self._require_capture(self.train_dataset, LEAST_VIEWS, self._lent_autoencoder().factor)
         self.train_photographs, self.train_cameras = self._at_working_size(self.train_dataset)
         rays, self.steps_per_view = self.config.train_num_rays_per_batch, self.config.steps_per_view
         if torch.device(self.device).type == "cpu":
@@ -118,7 +118,7 @@ class LatentDataManager(EditableDataManager):
 
     def setup_eval(self) -> None:
         """Lays rays through the held-out views, and serves their photographs at working size."""
-        require_photographs(self.eval_dataset, self.get_datapath())
+        self._require_capture(self.eval_dataset, 1, self._lent_autoencoder().factor)
         self.eval_photographs, self.eval_cameras = self._at_working_size(self.eval_dataset)
         self.eval_pixel_sampler = self._get_pixel_sampler(self.eval_dataset, self.config.eval_num_rays_per_batch)
         self.eval_ray_generator = RayGenerator(self.eval_cameras.to(self.device))

@@ -25,6 +25,7 @@ from latenteditor.editing.pixel_editor import latent_editor_of
 from latenteditor.language.prompts import PromptSplitConfig
 from latenteditor.nerf.edit_pictures import preview_picture
 from latenteditor.nerf.editable_scene import TrainingScene
+from latenteditor.nerf.option_ranges import require_consistent, require_in_range
 from latenteditor.nerf.prompt_reader import PromptReader
 
 NEEDS_TRAINING = "This scene is only looked at: open the run with ns-train ... --load-dir to edit it."
@@ -240,11 +241,11 @@ class EditSession:
             ValueError: One of them lies outside its range, or does not fit another.
         """
         edit = self.config.edit
+        require_in_range(edit, ["pipeline", "edit"])
+        require_consistent(self.config)
         require_usable(edit.delta_mask)
         if self.latent_editor is not None:
-            schedule = self.latent_editor.denoiser.noise_schedule
-            noise_range(edit, schedule)
-            schedule.timestep_at(edit.delta_mask.noise_level)
+            noise_range(edit, self.latent_editor.denoiser.noise_schedule)
 
     def preview(self, camera: Cameras) -> tuple[Float[Tensor, "height width 3"], str]:
         """Edits one view, without touching the training set.

@@ -14,10 +14,15 @@ from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.data.datamanagers.base_datamanager import VanillaDataManager, VanillaDataManagerConfig
 from nerfstudio.data.datasets.base_dataset import InputDataset
 from nerfstudio.data.utils.dataloaders import FixedIndicesEvalDataloader, RandIndicesEvalDataloader
+from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackAttributes
 from nerfstudio.model_components.ray_generators import RayGenerator
 from torch import Tensor
 
-from latenteditor.nerf.photographs import ResizedPhotographs
+from latenteditor.nerf.capture import came_from_dataparser, require_capture, unreadable
+from latenteditor.nerf.photographs import Photographs, ResizedPhotographs, require_photographs
+
+LEAST_VIEWS = 4
+"""Training views without which there is no depth to be found; our choice."""
 
 
 class EditableViews:
@@ -71,7 +76,7 @@ class EditableViews:
         self._cells[first : first + target[0].numel()] = target.flatten(start_dim=1).T
 
 
-class EditableDataManager(VanillaDataManager[InputDataset]):
+class EditableDataManager(VanillaDataManager[Photographs]):
     """Keeps, beside the datasets, the originals and targets of the training views, as soon as training needs them."""
 
     train_ray_generator: RayGenerator
@@ -81,18 +86,30 @@ class EditableDataManager(VanillaDataManager[InputDataset]):
         """Reads the capture, but no view of it yet; the arguments are the host's.
 
         Raises:
-            ValueError: The folder of the data lacks a file, or lists photographs that do not exist.
+            ValueError: The capture cannot be read, or not as its cameras saw it.
         """
         self.views: EditableViews | None = None
         self._eval_views: EditableViews | None = None
+        require_capture(config.dataparser, config.data)
         try:
             super().__init__(config, *args, **kwargs)
-        except FileNotFoundError as error:
-            raise ValueError(
-                f"The capture cannot be read, because {error.filename} does not exist: make its folder from "
-                f"photographs with ns-process-data, or name the parser of another format, as in "
-                f"`ns-train <method> blender-data`."
-            ) from error
+        except Exception as error:
+            if not came_from_dataparser(error):
+                raise
+            raise unreadable(self.get_datapath(), type(config.dataparser).__name__, error) from error
+
+    def get_training_callbacks(
+        self, training_callback_attributes: TrainingCallbackAttributes
+    ) -> list[TrainingCallback]:
+        """Reads each held-out photograph once, now that training will follow: a damaged one would end it later.
+
+        Raises:
+            ValueError: One of them is damaged.
+        """
+        held_out: Any = self.eval_dataset
+        for index in range(len(held_out)):
+            held_out.get_data(index, "uint8")
+        return super().get_training_callbacks(training_callback_attributes)
 
     def load_views(self) -> EditableViews:
         """Makes the originals of the training views, unless that was done before."""
@@ -120,6 +137,15 @@ class EditableDataManager(VanillaDataManager[InputDataset]):
     def camera(self, index: int) -> Cameras:
         """Returns the camera of training view `index` at the size of its original, as a batch of one."""
         return self.train_ray_generator.cameras[index : index + 1]
+
+    def _require_capture(self, dataset: InputDataset, least_views: int, smallest: int = 1) -> None:
+        """Refuses photographs that cannot be read as their cameras saw them, or are too few."""
+        require_photographs(dataset, self.get_datapath(), smallest)
+        if len(dataset) < least_views:
+            raise ValueError(
+                f"A scene is learned from {least_views} or more training views, and {self.get_datapath()} has "
+                f"{len(dataset)}: photograph it from more places, twenty or more for a good scene."
+            )
 
     def _serve_held_out(self, photographs: ResizedPhotographs) -> None:
         """Lets the host evaluate on these photographs."""

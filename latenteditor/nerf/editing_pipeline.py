@@ -46,7 +46,8 @@ class EditingPipeline(VanillaPipeline):
             ValueError: There is no prompt to train with, or a number that does not fit.
         """
         self.trains = test_mode == "val"
-        _check(config, self.trains)
+        if self.trains:
+            _require_request(config)
         super().__init__(config, device, test_mode, world_size, local_rank, grad_scaler)  # type: ignore[arg-type]
         notices = Notices()
         self.session = EditSession(config, self.make_scene(), self.editor_loader(device), notices)
@@ -156,15 +157,10 @@ class EditingPipeline(VanillaPipeline):
             writer.put_image("Edit/original, score, mask, edit", picture, step)
 
 
-def _check(config: Any, trains: bool) -> None:
-    """Refuses settings by which nothing could be edited or shown, before anything is built."""
-    if trains and not config.edit.prompt.strip() and not config.changes_layers:
+def _require_request(config: Any) -> None:
+    """Refuses to train where nothing is asked for, before anything is built."""
+    if not config.edit.prompt.strip() and not config.changes_layers:
         raise ValueError('There is no prompt: say what to change, as in --pipeline.edit.prompt "make the sphere red".')
-    if config.edits_per_picture < 1:
-        raise ValueError(
-            f"A picture comes every 1 or more view edits, not every {config.edits_per_picture}: "
-            "raise --pipeline.edits-per-picture."
-        )
 
 
 def load_latent_editor(

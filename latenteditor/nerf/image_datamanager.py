@@ -15,8 +15,8 @@ from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackAttrib
 from nerfstudio.model_components.ray_generators import RayGenerator
 from torch import Tensor
 
-from latenteditor.nerf.editable_views import EditableDataManager, EditableViews
-from latenteditor.nerf.photographs import ResizedPhotographs, camera_sizes, require_photographs
+from latenteditor.nerf.editable_views import LEAST_VIEWS, EditableDataManager, EditableViews
+from latenteditor.nerf.photographs import ResizedPhotographs, camera_sizes
 
 
 @dataclass
@@ -134,7 +134,7 @@ class ImageDataManager(EditableDataManager):
         self, dataset: InputDataset, num_rays: int
     ) -> tuple[ResizedPhotographs, PatchesOfViews, PixelSampler, RayGenerator]:
         """What rays through the photographs of a dataset need; reads their masks, but not the photographs."""
-        require_photographs(dataset, self.get_datapath())
+        self._require_capture(dataset, LEAST_VIEWS if dataset is self.train_dataset else 1)
         image_size = self.config.image_size
         if image_size is not None and image_size < 1:
             raise ValueError(

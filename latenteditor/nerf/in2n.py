@@ -30,6 +30,7 @@ from latenteditor.nerf.editing_pipeline import EditingPipeline, load_latent_edit
 from latenteditor.nerf.image_datamanager import ImageDataManager, ImageDataManagerConfig
 from latenteditor.nerf.latent_display import evaluation
 from latenteditor.nerf.latent_nerfacto import require_same_sizes
+from latenteditor.nerf.option_ranges import require_consistent, require_in_range
 from latenteditor.nerf.photographs import without_alpha
 from latenteditor.networks.autoencoder import load_autoencoder
 from latenteditor.networks.perceptual import SMALLEST_IMAGE, PerceptualDistance, load_perceptual_distance
@@ -234,6 +235,8 @@ class In2nPipeline(EditingPipeline):
         Raises:
             ValueError: There is no prompt to train with, a number does not fit, or weights are not to be had.
         """
+        require_in_range(config, ["pipeline"])
+        require_consistent(config)
         patch_size = config.datamanager.patch_size
         if config.model.lpips_loss_mult > 0 and patch_size < SMALLEST_IMAGE:
             raise ValueError(

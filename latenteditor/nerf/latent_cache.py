@@ -17,6 +17,9 @@ from torch import Tensor
 from latenteditor.nerf.photographs import ResizedPhotographs
 from latenteditor.networks.autoencoder import Autoencoder
 
+READING = "as shown"
+"""How photographs are read; latents of photographs that were read otherwise are not used."""
+
 
 class ViewStatistics(NamedTuple):
     """What a model has to know of all training latents together."""
@@ -62,7 +65,7 @@ def encode_photographs(
     with get_progress("Encoding photographs", suffix="views/s") as progress:
         for index in progress.track(range(len(photographs)), total=len(photographs)):
             size = int(photographs.cameras.height[index]), int(photographs.cameras.width[index])
-            settings = (size, autoencoder.fingerprint, str(outputs.alpha_color), str(dataset.mask_color))
+            settings = (size, autoencoder.fingerprint, str(outputs.alpha_color), str(dataset.mask_color), READING)
             content = hashlib.sha256(dataset.image_filenames[index].read_bytes() + repr(settings).encode())
             cached = None if cache_dir is None else cache_dir / f"{content.hexdigest()}.safetensors"
             shape = (autoencoder.channels, size[0] // autoencoder.factor, size[1] // autoencoder.factor)

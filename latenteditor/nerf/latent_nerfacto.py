@@ -10,8 +10,10 @@ from nerfstudio.engine.optimizers import AdamOptimizerConfig
 from nerfstudio.pipelines.base_pipeline import VanillaPipeline, VanillaPipelineConfig
 from torch import Tensor, nn
 
+from latenteditor.nerf.capture import require_capture
 from latenteditor.nerf.datamanager import LatentDataManager, LatentDataManagerConfig
 from latenteditor.nerf.latent_model import LatentNerfactoModel, LatentNerfactoModelConfig
+from latenteditor.nerf.option_ranges import require_consistent, require_in_range
 from latenteditor.networks.autoencoder import load_autoencoder
 
 
@@ -55,7 +57,14 @@ class LatentNerfactoPipeline(VanillaPipeline):
         local_rank: int = 0,
         grad_scaler: Any = None,
     ) -> None:
-        """Sets up data and model around the autoencoder; the arguments are the host's."""
+        """Sets up data and model around the autoencoder; the arguments are the host's.
+
+        Raises:
+            ValueError: An option lies outside its range or contradicts another, or the capture cannot be used.
+        """
+        require_in_range(config, ["pipeline"])
+        require_consistent(config)
+        require_capture(config.datamanager.dataparser, config.datamanager.data)  # Before a network is fetched.
         super(VanillaPipeline, self).__init__()
         self.config = config
         self.test_mode = test_mode

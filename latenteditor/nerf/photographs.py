@@ -1,19 +1,63 @@
 """The photographs of a capture, and their cameras, at the size at which they are worked on."""
 
+from collections import Counter
 from collections.abc import Sequence
 from copy import deepcopy
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
 from nerfstudio.data.datasets.base_dataset import InputDataset
+from PIL import Image
 from torch import Tensor
 
+from latenteditor.nerf.photograph_files import (
+    Fault,
+    is_turned,
+    mask_fault,
+    photograph_fault,
+    read_header,
+    read_picture,
+    some,
+)
 from latenteditor.networks.autoencoder import resize, working_size
+
+
+class Photographs(InputDataset):
+    """The photographs of a capture as a picture viewer would show them, and as their cameras saw them."""
+
+    def get_numpy_image(self, image_idx: int) -> npt.NDArray[np.uint8]:
+        """Returns a photograph of shape (height, width, 3), or 4 where some of it may be transparent.
+
+        Raises:
+            ValueError: It is damaged.
+        """
+        file = self.image_filenames[image_idx]
+        cameras = self._dataparser_outputs.cameras
+        size = int(cameras.height[image_idx]), int(cameras.width[image_idx])
+        picture = read_picture(file, turn=is_turned(read_header(file), size))
+        if self.scale_factor != 1.0:
+            width, height = (int(side * self.scale_factor) for side in picture.size)
+            picture = picture.resize((width, height), resample=Image.Resampling.BILINEAR)
+        return np.array(picture)
+
+    def get_data(self, image_idx: int, image_type: Literal["uint8", "float32"] = "float32") -> dict[str, Any]:
+        """Returns a photograph, and its mask where it has one.
+
+        Raises:
+            ValueError: One of them is damaged.
+        """
+        try:
+            return super().get_data(image_idx, image_type)
+        except OSError as error:
+            masks = self._dataparser_outputs.mask_filenames or self.image_filenames
+            raise ValueError(f"The mask {masks[image_idx]} cannot be read to its end ({error}): replace it.") from error
 
 
 class ResizedPhotographs(torch.utils.data.Dataset[dict[str, Any]]):
@@ -60,21 +104,53 @@ def without_alpha(image: Float[Tensor, "height width channels"]) -> Float[Tensor
     return image[..., :3] if image.shape[-1] == 3 else image[..., :3] * image[..., 3:]
 
 
-def require_photographs(dataset: InputDataset, source: Path) -> None:
-    """Refuses a capture at `source` that lists photographs which do not exist.
+def require_photographs(dataset: InputDataset, source: Path, smallest: int = 1) -> None:
+    """Refuses a capture at `source` whose photographs or masks cannot be read as its cameras saw them.
+
+    Args:
+        dataset: What the capture lists.
+        source: Where it lies.
+        smallest: Pixels that each side of a photograph has at least.
 
     Raises:
-        ValueError: Some are missing.
+        ValueError: Some are missing, listed twice, damaged, of another size than their camera, or hold pixels that
+            cannot be shown.
     """
-    missing = [path for path in dataset.image_filenames if not path.is_file()]
-    if missing:
+    outputs = dataset._dataparser_outputs
+    photographs, masks = dataset.image_filenames, outputs.mask_filenames or []
+    sizes = camera_sizes(outputs.cameras)
+    _require_files(photographs, "photographs", source)
+    _require_files(masks, "masks", source)
+    twice = [path for path, count in Counter(photographs).items() if count > 1]
+    if twice:
         raise ValueError(
-            f"{len(missing)} of {len(dataset)} photographs that {source} lists do not exist "
-            f"({_some(missing)}): remove them from its transforms.json, or use the parser "
-            f"instant-ngp-data, "
-            f"which skips them."
+            f"{source} lists {len(twice)} photographs more than once ({some(twice)}): give each a name of its own."
+        )
+    faults = [photograph_fault(path, size, smallest) for path, size in zip(photographs, sizes, strict=True)]
+    _require_none(faults, photographs, "photographs", source)
+    faults = [mask_fault(path, size) for path, size in zip(masks, sizes, strict=bool(masks))]
+    _require_none(faults, masks, "masks", source)
+
+
+def _require_files(paths: Sequence[Path], kind: str, source: Path) -> None:
+    missing = [path for path in paths if not path.is_file()]
+    if missing:
+        remedy = (
+            ", or use the parser instant-ngp-data, which skips them"
+            if kind == "photographs"
+            else ", or make a mask for each photograph"
+        )
+        raise ValueError(
+            f"{len(missing)} of {len(paths)} {kind} that {source} lists do not exist ({some(missing)}): remove them "
+            f"from its transforms.json{remedy}."
         )
 
 
-def _some(paths: Sequence[Path], limit: int = 5) -> str:
-    return ", ".join(path.name for path in paths[:limit]) + (", ..." if len(paths) > limit else "")
+def _require_none(faults: Sequence[Fault | None], paths: Sequence[Path], kind: str, source: Path) -> None:
+    """Refuses files by the first fault there is, and names all that have it."""
+    first = next((fault for fault in faults if fault is not None), None)
+    if first is not None:
+        faulty = [path for path, fault in zip(paths, faults, strict=True) if fault == first]
+        raise ValueError(
+            f"{len(faulty)} of {len(paths)} {kind} of {source} {first.what} ({some(faulty)}): {first.remedy}."
+        )

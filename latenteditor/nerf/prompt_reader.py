@@ -1,6 +1,6 @@
 """The instructions in the prompts of one scene's edit."""
 
-from latenteditor.language.prompts import PromptSplitConfig, PromptSplitter, load_splitter
+from latenteditor.language.prompts import MAX_INSTRUCTIONS, PromptSplitConfig, PromptSplitter, load_splitter
 from latenteditor.language.rules import keep_whole
 from latenteditor.networks.language_model import load_language_model
 
@@ -18,10 +18,16 @@ class PromptReader:
         """Returns the instructions in a prompt, or the prompt as one where it is to be kept whole.
 
         Raises:
-            ValueError: It is empty, or what splits cannot be had.
+            ValueError: It is empty, asks for too much, or what splits cannot be had.
         """
         if self._splitter is None:
             self._splitter = load_splitter(self._config, load_language_model)
         if prompt not in self._read:
             self._read[prompt] = self._splitter(prompt)
-        return keep_whole(prompt) if whole else self._read[prompt]
+        instructions = keep_whole(prompt) if whole else self._read[prompt]
+        if len(instructions) > MAX_INSTRUCTIONS:
+            raise ValueError(
+                f"The prompt asks for {len(instructions)} things, and each would be a layer of its own: ask for up to "
+                f"{MAX_INSTRUCTIONS} at once, and for more by loading the edited run with another prompt."
+            )
+        return instructions

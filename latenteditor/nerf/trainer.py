@@ -10,15 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from nerfstudio.engine.optimizers import Optimizers
-from nerfstudio.engine.trainer import Trainer, TrainerConfig
+from nerfstudio.engine.trainer import Trainer
 from nerfstudio.utils import writer
 from nerfstudio.utils.rich_utils import CONSOLE
 
 from latenteditor.nerf.edit_session import NothingToEdit
+from latenteditor.nerf.trainer_config import CheckedTrainerConfig
 
 
 @dataclass
-class EditTrainerConfig(TrainerConfig):
+class EditTrainerConfig(CheckedTrainerConfig):
     """Options of the training itself."""
 
     _target: type = field(default_factory=lambda: EditTrainer)

@@ -6,6 +6,7 @@ Stable Diffusion's U-Net works, `images` are RGB in [0, 1], and the layout is `v
 
 import hashlib
 import json
+import pickle
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -14,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from latenteditor.networks.models import read_model_file, resolve_model
+from latenteditor.networks.models import read_model_file, resolve_model, why_unread
 
 PIXELS_PER_CHUNK = 1 << 20
 """Pixels that pass through the autoencoder at once; more would cost memory and gain no time."""
@@ -162,9 +163,9 @@ def load_autoencoder(model: str, device: torch.device | str, half_precision: boo
         network = network_class.from_pretrained(
             resolve_model(model), subfolder=config.subfolder or None, torch_dtype=dtype
         )
-    except OSError as error:
+    except (OSError, pickle.UnpicklingError) as error:
         raise ValueError(
-            f"The weights of the autoencoder of '{model}' could not be read ({str(error).splitlines()[0]}): "
+            f"The weights of the autoencoder of '{model}' could not be read ({why_unread(error)}): "
             f"download the model again or pass another local folder."
         ) from error
     return Autoencoder(network.to(device), config)

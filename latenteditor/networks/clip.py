@@ -5,6 +5,7 @@ centre, normalised. InstructPix2Pix' own metric instead squeezes a view into a s
 its figures differ a little.
 """
 
+import pickle
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -12,7 +13,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from latenteditor.networks.models import read_model_file, resolve_model
+from latenteditor.networks.models import read_model_file, resolve_model, why_unread
 
 INTERPOLATIONS: dict[int, Literal["bilinear", "bicubic"]] = {2: "bilinear", 3: "bicubic"}
 """How to resize, by the number that preprocessor configs have from Pillow."""
@@ -134,8 +135,8 @@ def load_clip(model: str, device: torch.device | str) -> Clip:
     try:
         tokenizer = CLIPTokenizer.from_pretrained(resolve_model(model))
         network: Any = CLIPModel.from_pretrained(resolve_model(model))
-    except (OSError, TypeError) as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
+    except (OSError, TypeError, pickle.UnpicklingError) as error:
+        reason = why_unread(error)
         raise ValueError(
             f"The CLIP '{model}' could not be read ({reason}): download the model again or pass another local folder."
         ) from error

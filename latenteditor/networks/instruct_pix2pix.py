@@ -4,6 +4,7 @@ Of a pipeline in the diffusers format only the folders tokenizer, text_encoder, 
 and the config of the vae, which says how the U-Net's image condition is scaled.
 """
 
+import pickle
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -12,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from latenteditor.editing.noise_schedule import NoiseSchedule
-from latenteditor.networks.models import read_model_file, resolve_model
+from latenteditor.networks.models import read_model_file, resolve_model, why_unread
 
 
 class LatentScale(NamedTuple):
@@ -191,9 +192,9 @@ def _load(loaded_class: Any, model: str, subfolder: str, **options: Any) -> Any:
     """What lies in one folder of the pipeline."""
     try:
         return loaded_class.from_pretrained(resolve_model(model), subfolder=subfolder, **options)
-    except OSError as error:
+    except (OSError, pickle.UnpicklingError) as error:
         raise ValueError(
-            f"The {subfolder} of '{model}' could not be read ({str(error).splitlines()[0]}): "
+            f"The {subfolder} of '{model}' could not be read ({why_unread(error)}): "
             f"download the model again or pass another local folder."
         ) from error
 

@@ -52,7 +52,8 @@ def _load(config: PromptSplitConfig, device: torch.device | str) -> tuple[Any, A
     from transformers.models.auto.modeling_auto import AutoModelForCausalLM
     from transformers.models.auto.tokenization_auto import AutoTokenizer
 
-    options = {"gguf_file": gguf_file} if gguf_file else {}
+    # Asked for, never run: code that a model brings with it.
+    options: dict[str, Any] = {"trust_remote_code": False} | ({"gguf_file": gguf_file} if gguf_file else {})
     try:
         tokenizer: Any = AutoTokenizer.from_pretrained(model, **options)
         network: Any = AutoModelForCausalLM.from_pretrained(model, **options)

@@ -1,6 +1,7 @@
 """Where the frozen networks come from: a hub id, a local folder, or the package's own miniature."""
 
 import json
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,13 @@ def _fetch(model: str, name: str) -> Path | None:
         ) from error
     except OSError as error:
         raise ValueError(unreachable(model)) from error
+
+
+def why_unread(error: Exception) -> str:
+    """Why weights could not be read, in one line; torch advises to read by executing them, which is never done."""
+    if isinstance(error, pickle.UnpicklingError):
+        return "it holds more than weights, which is not executed"
+    return (str(error) or type(error).__name__).splitlines()[0]
 
 
 def unreachable(model: str) -> str:

@@ -1,10 +1,12 @@
+import inspect
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
 from nerfstudio.cameras.cameras import Cameras, CameraType
 
-from latenteditor.evaluation.renders import make_frame, read_camera_path, render_run
+from latenteditor.evaluation.renders import _held_out_cameras, make_frame, read_camera_path, render_run
 from latenteditor.evaluation.reprojection import project
 
 HEIGHT, WIDTH = 12, 20
@@ -49,3 +51,21 @@ def test_a_missing_camera_path_and_a_file_that_is_none_are_refused(tmp_path):
         path.write_text(json.dumps(content))
         with pytest.raises(ValueError, match="is no camera path"):
             read_camera_path(path)
+
+
+class HeldOut(list):
+    """Held-out photographs, as far as their names go."""
+
+    cameras = None
+
+    @property
+    def image_filenames(self):
+        return list(self)
+
+
+def test_names_from_a_capture_do_not_lead_out_of_the_folder_that_frames_are_written_to(tmp_path):
+    files = HeldOut([tmp_path / "capture/images/a.png", tmp_path / "capture/images/../../../escaped/b.png"])
+    pipeline = SimpleNamespace(datamanager=SimpleNamespace(eval_dataset=files))
+    _, names = inspect.unwrap(_held_out_cameras)(tmp_path, pipeline)
+    assert [name.split("/")[-1] for name in names] == ["a", "b"]
+    assert not any(".." in name or name.startswith("/") for name in names)

@@ -110,7 +110,7 @@ def test_changed_settings_are_in_the_config_of_the_run(make_pipeline, tmp_path):
 
 @pytest.mark.parametrize(
     ("label", "value", "complaint"),
-    [("least noise", 0.99, "exceeds the most"), ("Δt", 1.5, "between 0 and 1"), ("threshold", 7.0, "between 0 and 1")],
+    [("least noise", 0.99, "exceeds the most"), ("Δt", 1.5, "from 0 to 1"), ("threshold", 7.0, "from 0 to 1")],
 )
 def test_what_cannot_be_edited_by_is_refused_with_the_reason_and_taken_back(pipeline, label, value, complaint):
     before = elements(pipeline)[label].value

@@ -1,0 +1,130 @@
+"""What ns-train is told, looked over before it is printed, saved or built from; and mistakes shown as one line.
+
+ns-train prints and saves a config before it builds anything. What must not be written, such as a key, is refused
+before that.
+"""
+
+import os
+import sys
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from nerfstudio.configs.base_config import ViewerConfig
+from nerfstudio.engine.trainer import TrainerConfig
+from nerfstudio.utils.rich_utils import CONSOLE
+
+from latenteditor.language.prompts import require_no_key
+from latenteditor.nerf.option_ranges import require_in_range
+
+DEBUG_VARIABLE = "LATENTEDITOR_DEBUG"
+"""Set, and not to 0, it brings the traceback of what is otherwise shown as one line."""
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+"""Addresses that only this machine reaches."""
+HOST_OPTION = "--viewer.websocket-host"
+PACKAGE = Path(__file__).parents[1]
+
+
+@dataclass
+class CheckedTrainerConfig(TrainerConfig):
+    """A config of the training that is refused before anything is written where it would not do."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Sets an option; new settings of the viewer keep the run's address unless the command names one.
+
+        ns-viewer replaces the settings of the run by the host's own, with which everybody in the network can look.
+        """
+        before = self.__dict__.get(name)
+        if name == "viewer" and isinstance(before, ViewerConfig) and isinstance(value, ViewerConfig):
+            if not _names_address(sys.argv):
+                value.websocket_host = before.websocket_host
+            warn_if_others_can_look(value)
+        super().__setattr__(name, value)
+
+    def print_to_terminal(self) -> None:
+        """Prints the options, as ns-train does first of all; from here on its mistakes are shown as one line.
+
+        Raises:
+            ValueError: An option lies outside its range, or holds a key.
+        """
+        show_mistakes_as_one_line()
+        self._require_no_key()
+        require_in_range(self)
+        if self.is_viewer_enabled() or self.is_viewer_legacy_enabled():
+            warn_if_others_can_look(self.viewer)
+        super().print_to_terminal()
+
+    def save_config(self) -> None:
+        """Saves the options with the run.
+
+        Raises:
+            ValueError: One of them holds a key, or the folder of the run cannot be written.
+        """
+        self._require_no_key()
+        try:
+            super().save_config()
+        except OSError as error:
+            raise ValueError(
+                f"The run cannot be written to {self.get_base_dir()} ({error.strerror or error}): make room there, or "
+                "pass another --output-dir."
+            ) from error
+
+    def setup(self, **kwargs: Any) -> Any:
+        """Builds the trainer.
+
+        Raises:
+            ValueError: An option lies outside its range.
+        """
+        require_in_range(self)
+        return super().setup(**kwargs)
+
+    def _require_no_key(self) -> None:
+        split = getattr(self.pipeline, "split", None)
+        if split is not None:
+            require_no_key(split)
+
+
+def warn_if_others_can_look(viewer: ViewerConfig) -> None:
+    """Says so where a scene is served beyond this machine."""
+    if viewer.make_share_url:
+        CONSOLE.log("[bold yellow]Everybody who has the shared address can look at this scene and steer its edit.")
+    elif viewer.websocket_host not in LOOPBACK:
+        CONSOLE.log(
+            f"[bold yellow]Everybody who reaches this machine at {viewer.websocket_host} can look at this scene and "
+            f"steer its edit: {HOST_OPTION} 127.0.0.1 keeps it to this machine."
+        )
+
+
+class OneLine:
+    """Shows what a user can mend as that line alone, and everything else as before."""
+
+    def __init__(self, otherwise: Any) -> None:
+        """`otherwise` shows everything else."""
+        self.otherwise = otherwise
+
+    def __call__(self, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        """Called by Python with what nobody caught, before the process ends with status 1."""
+        if can_be_mended(error, trace) and os.environ.get(DEBUG_VARIABLE, "0") in ("", "0"):
+            sys.stderr.write(f"Error: {error}\n")
+        else:
+            self.otherwise(kind, error, trace)
+
+
+def show_mistakes_as_one_line() -> None:
+    """Lets this process end with one line instead of a traceback where the mistake is the user's."""
+    if not isinstance(sys.excepthook, OneLine):
+        sys.excepthook = OneLine(sys.excepthook)
+
+
+def can_be_mended(error: BaseException, trace: TracebackType | None) -> bool:
+    """Whether an error is one of the sentences in which this package refuses something."""
+    if not isinstance(error, ValueError) or trace is None:
+        return False
+    return Path(traceback.extract_tb(trace)[-1].filename).is_relative_to(PACKAGE)
+
+
+def _names_address(words: list[str]) -> bool:
+    """Whether a command line says where the viewer is to be served."""
+    return any(word.split("=")[0].replace("_", "-") == HOST_OPTION for word in words)

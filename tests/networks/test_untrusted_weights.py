@@ -1,0 +1,46 @@
+"""Weights from a stranger are read, never executed."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from latenteditor.networks.autoencoder import load_autoencoder
+from latenteditor.networks.clip import load_clip
+from latenteditor.networks.instruct_pix2pix import load_instruct_pix2pix
+
+
+class Payload:
+    """What leaves a file behind where it is unpickled."""
+
+    def __init__(self, traces: Path) -> None:
+        self.traces = traces
+
+    def __reduce__(self):
+        return Path.touch, (self.traces,)
+
+
+@pytest.mark.parametrize(
+    ("part", "name", "load"),
+    [
+        ("unet", "diffusion_pytorch_model.bin", load_instruct_pix2pix),
+        ("text_encoder", "pytorch_model.bin", load_instruct_pix2pix),
+        ("vae", "diffusion_pytorch_model.bin", load_autoencoder),
+        (".", "pytorch_model.bin", load_clip),
+    ],
+    ids=["unet", "text encoder", "autoencoder", "CLIP"],
+)
+def test_what_else_a_file_of_weights_holds_is_not_executed(
+    part, name, load, tiny_instruct_pix2pix_folder, tiny_clip_folder, tmp_path
+):
+    source = tiny_clip_folder if load is load_clip else tiny_instruct_pix2pix_folder
+    model = shutil.copytree(source, tmp_path / "model")
+    for weights in (model / part).glob("*.safetensors"):
+        weights.unlink()
+    traces = tmp_path / "executed"
+    torch.save({"weight": Payload(traces)}, model / part / name)
+    with pytest.raises(ValueError, match="could not be read") as answer:
+        load(str(model), "cpu")
+    assert "\n" not in str(answer.value)
+    assert not traces.exists()
