@@ -88,11 +88,7 @@ class LatentNerfactoPipeline(VanillaPipeline):
         )
         self.model.to(device)
         if world_size > 1:
-            on_cpu = torch.device(device).type == "cpu"
-            wrapped: Any = nn.parallel.DistributedDataParallel(
-                self._model, device_ids=None if on_cpu else [local_rank], find_unused_parameters=True
-            )
-            self._model = wrapped
+            self._model = _in_parallel(self.latent_model, device, local_rank)
 
     @property
     def latent_model(self) -> LatentNerfactoModel:
@@ -126,6 +122,14 @@ class LatentNerfactoPipeline(VanillaPipeline):
         _check_state(state, self.state_dict(), self.autoencoder.channels, step)
         self.model.update_to_step(step)
         self.load_state_dict(state)
+
+
+def _in_parallel(model: nn.Module, device: str | torch.device, local_rank: int) -> Any:
+    """A model whose gradients are the mean of all processes'."""
+    on_cpu = torch.device(device).type == "cpu"
+    return nn.parallel.DistributedDataParallel(
+        model, device_ids=None if on_cpu else [local_rank], find_unused_parameters=True
+    )
 
 
 def _check_state(loaded: Mapping[str, Any], own: Mapping[str, Any], channels: int, step: int) -> None:
