@@ -62,9 +62,7 @@ class LatentNerfactoPipeline(VanillaPipeline):
         Raises:
             ValueError: An option lies outside its range or contradicts another, or the capture cannot be used.
         """
-        require_in_range(config, ["pipeline"])
-        require_consistent(config)
-        require_capture(config.datamanager.dataparser, config.datamanager.data)  # Before a network is fetched.
+        _check(config)
         super(VanillaPipeline, self).__init__()
         self.config = config
         self.test_mode = test_mode
@@ -122,6 +120,13 @@ class LatentNerfactoPipeline(VanillaPipeline):
         _check_state(state, self.state_dict(), self.autoencoder.channels, step)
         self.model.update_to_step(step)
         self.load_state_dict(state)
+
+
+def _check(config: LatentNerfactoPipelineConfig) -> None:
+    """Refuses what nothing can be built from, before a network is fetched."""
+    require_in_range(config, ["pipeline"])
+    require_consistent(config)
+    require_capture(config.datamanager.dataparser, config.datamanager.data)
 
 
 def _in_parallel(model: nn.Module, device: str | torch.device, local_rank: int) -> Any:
