@@ -57,14 +57,8 @@ class LatentNerfactoPipeline(VanillaPipeline):
         local_rank: int = 0,
         grad_scaler: Any = None,
     ) -> None:
-        """Sets up data and model around the autoencoder; the arguments are the host's.
-
-        Raises:
-            ValueError: An option lies outside its range or contradicts another, or the capture cannot be used.
-        """
-        require_in_range(config, ["pipeline"])
-        require_consistent(config)
-        require_capture(config.datamanager.dataparser, config.datamanager.data)  # Before a network is fetched.
+        """Sets up data and model around the autoencoder; the arguments are the host's."""
+        _require_usable(config)
         super(VanillaPipeline, self).__init__()
         self.config = config
         self.test_mode = test_mode
@@ -126,6 +120,13 @@ class LatentNerfactoPipeline(VanillaPipeline):
         _check_state(state, self.state_dict(), self.autoencoder.channels, step)
         self.model.update_to_step(step)
         self.load_state_dict(state)
+
+
+def _require_usable(config: LatentNerfactoPipelineConfig) -> None:
+    """Refuses options and a capture that cannot be used, before a network is fetched."""
+    require_in_range(config, ["pipeline"])
+    require_consistent(config)
+    require_capture(config.datamanager.dataparser, config.datamanager.data)
 
 
 def _check_state(loaded: Mapping[str, Any], own: Mapping[str, Any], channels: int, step: int) -> None:
