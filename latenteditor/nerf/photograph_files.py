@@ -39,7 +39,7 @@ class Header(NamedTuple):
     @property
     def upright_size(self) -> tuple[int, int]:
         """Height and width once it is turned."""
-        return self.size[::-1] if self.orientation >= 5 else self.size
+        return (self.size[1], self.size[0]) if self.orientation >= 5 else self.size
 
 
 class Fault(NamedTuple):

@@ -1,15 +1,11 @@
-"""What ns-train is told, looked over before it is printed, saved or built from; and mistakes shown as one line.
+"""What ns-train is told, looked over before it is printed, saved or built from.
 
 ns-train prints and saves a config before it builds anything. What must not be written, such as a key, is refused
 before that.
 """
 
-import os
 import sys
-import traceback
 from dataclasses import dataclass
-from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from nerfstudio.configs.base_config import ViewerConfig
@@ -17,14 +13,12 @@ from nerfstudio.engine.trainer import TrainerConfig
 from nerfstudio.utils.rich_utils import CONSOLE
 
 from latenteditor.language.prompts import require_no_key
+from latenteditor.nerf.one_line import show_mistakes_as_one_line
 from latenteditor.nerf.option_ranges import require_in_range
 
-DEBUG_VARIABLE = "LATENTEDITOR_DEBUG"
-"""Set, and not to 0, it brings the traceback of what is otherwise shown as one line."""
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 """Addresses that only this machine reaches."""
 HOST_OPTION = "--viewer.websocket-host"
-PACKAGE = Path(__file__).parents[1]
 
 
 @dataclass
@@ -95,34 +89,6 @@ def warn_if_others_can_look(viewer: ViewerConfig) -> None:
             f"[bold yellow]Everybody who reaches this machine at {viewer.websocket_host} can look at this scene and "
             f"steer its edit: {HOST_OPTION} 127.0.0.1 keeps it to this machine."
         )
-
-
-class OneLine:
-    """Shows what a user can mend as that line alone, and everything else as before."""
-
-    def __init__(self, otherwise: Any) -> None:
-        """`otherwise` shows everything else."""
-        self.otherwise = otherwise
-
-    def __call__(self, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-        """Called by Python with what nobody caught, before the process ends with status 1."""
-        if can_be_mended(error, trace) and os.environ.get(DEBUG_VARIABLE, "0") in ("", "0"):
-            sys.stderr.write(f"Error: {error}\n")
-        else:
-            self.otherwise(kind, error, trace)
-
-
-def show_mistakes_as_one_line() -> None:
-    """Lets this process end with one line instead of a traceback where the mistake is the user's."""
-    if not isinstance(sys.excepthook, OneLine):
-        sys.excepthook = OneLine(sys.excepthook)
-
-
-def can_be_mended(error: BaseException, trace: TracebackType | None) -> bool:
-    """Whether an error is one of the sentences in which this package refuses something."""
-    if not isinstance(error, ValueError) or trace is None:
-        return False
-    return Path(traceback.extract_tb(trace)[-1].filename).is_relative_to(PACKAGE)
 
 
 def _names_address(words: list[str]) -> bool:

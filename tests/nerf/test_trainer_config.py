@@ -14,7 +14,7 @@ from nerfstudio.scripts import train
 
 from latenteditor import methods
 from latenteditor.nerf import trainer_config
-from latenteditor.nerf.trainer_config import OneLine, can_be_mended
+from latenteditor.nerf.one_line import OneLine, can_be_mended
 from latenteditor.options import set_options
 
 KEY = "gsk_AbCdEf0123456789"
@@ -30,6 +30,7 @@ def config(tmp_path, monkeypatch) -> Any:
         "output_dir": tmp_path / "outputs",
         "experiment_name": "world",
         "machine.device_type": "cpu",
+        "pipeline.autoencoder": "miniature",
         "vis": "tensorboard",
         "data": tmp_path / "no such folder",
         "pipeline.edit.prompt": "make it red",
@@ -112,7 +113,7 @@ entrypoint()
 def test_a_debug_switch_brings_the_traceback():
     script = """
 from pathlib import Path
-from latenteditor.nerf.trainer_config import show_mistakes_as_one_line
+from latenteditor.nerf.one_line import show_mistakes_as_one_line
 from latenteditor.language.rules import require_words
 show_mistakes_as_one_line()
 show_mistakes_as_one_line()
