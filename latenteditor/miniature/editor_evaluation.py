@@ -28,7 +28,7 @@ from latenteditor.figures import write_figures
 from latenteditor.miniature.evaluation import Case, draw_case, evaluate_case, photograph_cases, summarise
 from latenteditor.miniature.instructions import KIND_SHARES
 from latenteditor.miniature.settings import EDIT
-from latenteditor.miniature.sheet import SHEET_COLUMNS, sheet
+from latenteditor.miniature.sheet import sheet
 
 PICTURE_COLUMNS = 10
 SPEED_SIZE = 256
@@ -49,6 +49,8 @@ class EditorEvaluationConfig:
     """Worlds, with one instruction about solids each."""
     num_looks: int = 20
     """Further worlds, with one instruction about the whole picture each."""
+    sheet_columns: int = 5
+    """Edits of each kind on the sheet, of worlds further on."""
     size: int = 256
     """Pixels of either side of a view. The built-in editor knows 256 best."""
     photographs: tuple[Path, ...] = ()
@@ -82,7 +84,8 @@ def evaluate_editor(config: EditorEvaluationConfig) -> dict[str, Any]:
     write_figures(config.output / "figures.json", content)
     first = config.first_seed + config.num_cases + config.num_looks
     columns = {
-        kind: [draw_case(first + number, config.size, kind) for number in range(SHEET_COLUMNS)] for kind in KIND_SHARES
+        kind: [draw_case(first + number, config.size, kind) for number in range(config.sheet_columns)]
+        for kind in KIND_SHARES
     }
     edits = {
         kind: [whole_edit(case, autoencoder, denoiser, config.edit) for case in cases]
