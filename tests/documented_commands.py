@@ -4,7 +4,6 @@ Each is read by the parser that would read it on a command line. What it then as
 where it takes seconds; ``<time>`` is the name of the newest run there is.
 """
 
-import importlib
 import json
 import sys
 import traceback
@@ -52,7 +51,13 @@ SMALL = {
 """Options of every method that has them."""
 SMALL_IN2N = {"pipeline.datamanager.patch_size": 8}
 SMALL_COMMANDS: dict[str, dict[str, Any]] = {
-    "preview": {"edit.model": "editor", "edit.denoising_steps": 2, "edit.delta_mask.draws": 1, "device": "cpu"},
+    "preview": {
+        "edit.model": "editor",
+        "edit.denoising_steps": 2,
+        "edit.delta_mask.draws": 1,
+        "device": "cpu",
+        "overwrite": True,  # README and guide both show it.
+    },
     "evaluate": {"clip": "none", "device": "cpu"},
     "world": {"num_views": 3, "num_held_out": 2, "size": 16},
     "edit-scene": {},
@@ -109,8 +114,8 @@ def latenteditor(words: list[str]) -> str | None:
     name, rest = cli.split(words)
     module, args = cli.parse(name, rest)
     if name not in SMALL_COMMANDS:
-        tests = importlib.util.find_spec(f"tests.commands.test_{name.replace(' ', '_').replace('-', '_')}")
-        return "read" if tests else f"there is no test of {name}"
+        tests = Path(__file__).with_name("commands") / f"test_{name.replace(' ', '_').replace('-', '_')}.py"
+        return "read" if tests.exists() else f"there is no test of {name}"
     set_options(args, SMALL_COMMANDS[name])
     module.main(args)
     return None

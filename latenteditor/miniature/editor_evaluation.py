@@ -24,7 +24,7 @@ from latenteditor.editing.metrics import psnr
 from latenteditor.figures import write_figures
 from latenteditor.miniature.evaluation import Case, draw_case, evaluate_case, photograph_cases, summarise
 from latenteditor.miniature.settings import EDIT
-from latenteditor.miniature.sheet import SHEET_COLUMNS, sheet
+from latenteditor.miniature.sheet import sheet
 from latenteditor.networks.autoencoder import Autoencoder, load_autoencoder
 from latenteditor.networks.instruct_pix2pix import load_instruct_pix2pix
 from latenteditor.networks.perceptual import PerceptualDistance, load_perceptual_distance
@@ -49,6 +49,8 @@ class EditorEvaluationConfig:
     """Worlds, with one instruction about solids each."""
     num_looks: int = 20
     """Further worlds, with one instruction about the whole picture each."""
+    sheet_columns: int = 5
+    """Edits of each kind on the sheet, of worlds further on."""
     size: int = 256
     """Pixels of either side of a view. The built-in editor knows 256 best."""
     photographs: tuple[Path, ...] = ()
@@ -87,7 +89,8 @@ def evaluate_editor(config: EditorEvaluationConfig) -> dict[str, Any]:
     write_figures(config.output / "figures.json", content)
     first = config.first_seed + config.num_cases + config.num_looks
     columns = {
-        kind: [draw_case(first + number, config.size, kind) for number in range(SHEET_COLUMNS)] for kind in KIND_SHARES
+        kind: [draw_case(first + number, config.size, kind) for number in range(config.sheet_columns)]
+        for kind in KIND_SHARES
     }
     edits = {
         kind: [whole_edit(case, autoencoder, denoiser, config.edit) for case in cases]

@@ -9,8 +9,6 @@ from torch import Tensor
 
 from latenteditor.miniature.evaluation import Case
 
-SHEET_COLUMNS = 5
-"""Edits of each kind."""
 CELL = 128
 """Pixels of either side of a picture on the sheet."""
 LINE = 14
