@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from latenteditor.editing.edit_schedule import EditScheduleConfig
+from latenteditor.editing.failures import MOST_FAILURES
 from latenteditor.worlds.dataset import write_dataset, write_truth
 from latenteditor.worlds.world import random_world
 from tests import runs
@@ -107,9 +108,11 @@ def load(work: Workplace, folder: Path, **options: Any) -> None:
     work.edit(load_dir=folder, **options)
 
 
-def edit_once(work: Workplace, **options: Any) -> None:
-    """Edits the first view."""
-    work.edit(**options).pipeline.update_views(4)
+def edit_on(work: Workplace, **options: Any) -> None:
+    """Edits as long as a view may fail."""
+    pipeline = work.edit(**options).pipeline
+    for step in range(4, 4 + 2 * MOST_FAILURES, 2):
+        pipeline.update_views(step)
 
 
 def truth(work: Workplace, prompt: str) -> None:
@@ -303,7 +306,7 @@ MISTAKES: list[tuple[str, Callable[[Workplace], Any], str]] = [
     ),
     (
         "infinite guidance",
-        lambda at: edit_once(at, pipeline__edit__guidance__text=1e39),
+        lambda at: edit_on(at, pipeline__edit__guidance__text=1e39),
         "denoiser's result is not finite: try full precision or less guidance",
     ),
     (
