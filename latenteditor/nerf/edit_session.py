@@ -153,7 +153,7 @@ class EditSession:
             self.update.load_state_dict(self._loaded_edit)
         if self.begun:
             self.scene.freeze_cameras()
-        self._change_layers(self.update)
+        _change_layers(self.update, self.config, by_command=not self._goes_on)
 
     def before_step(self, step: int) -> list[EditedView]:
         """Edits the views that are due before this step, and returns them.
@@ -198,7 +198,7 @@ class EditSession:
             if len(instructions) > 1:
                 CONSOLE.log(f"The prompt is edited as {len(instructions)} instructions: {'; '.join(instructions)}.")
         found = self._survey(update)
-        self._drop_what_is_absent(update, found, fresh)
+        _drop_what_is_absent(update, found, fresh)
         if found:
             self.scene.keep_original()
         elif not self.config.changes_layers:
@@ -332,22 +332,6 @@ class EditSession:
             raise ValueError(NEEDS_TRAINING)
         return self.update
 
-    def _change_layers(self, update: IterativeDatasetUpdate) -> None:
-        """Switches and removes the layers that the command names, and trains the views towards what is left."""
-        if self.layers.layers:
-            CONSOLE.log(f"The loaded scene has {self.layers.listing()}.")
-        changes = self.config.changes_layers and not self._goes_on
-        if changes:
-            for number in self.config.hide_layers:
-                update.switch(number, False)
-            for number in self.config.show_layers:
-                update.switch(number, True)
-            for number in self.config.remove_layers:
-                update.remove(number)
-        update.show_layers()
-        if changes:
-            CONSOLE.log(f"It goes on with {self.layers.listing() or 'no layer'}.")
-
     def _begin_or_say_why_not(self) -> bool:
         """Begins, or pauses where there is nothing to edit and whoever started it is there to be told."""
         try:
@@ -373,15 +357,6 @@ class EditSession:
         CONSOLE.log(f"Surveyed {update.scene.num_views} views in {seconds:.1f} s{agreeing}.")
         return found
 
-    def _drop_what_is_absent(self, update: IterativeDatasetUpdate, found: list[Layer], fresh: bool) -> None:
-        """Names the instructions that no view answers to, and takes back those that were just begun."""
-        for layer in [layer for layer in update.current if layer not in found]:
-            CONSOLE.log(f"Nothing in the {update.scene.num_views} views answers to '{layer.instruction}'.")
-            if fresh and found:
-                update.remove(layer.number)
-        if fresh and not found:
-            update.take_back()
-
     def _views_due(self, scheduled: list[int]) -> list[int]:
         """Which views to edit before a step: those asked for first, none while paused."""
         if self.paused:
@@ -391,3 +366,29 @@ class EditSession:
         count = self.config.schedule.views_per_edit
         due, self.pending = self.pending[:count], self.pending[count:]
         return due
+
+
+def _change_layers(update: IterativeDatasetUpdate, config: EditingConfig, by_command: bool) -> None:
+    """Switches and removes the layers that the command names, and trains the views towards what is left."""
+    if update.layers.layers:
+        CONSOLE.log(f"The loaded scene has {update.layers.listing()}.")
+    if by_command:
+        for number in config.hide_layers:
+            update.switch(number, False)
+        for number in config.show_layers:
+            update.switch(number, True)
+        for number in config.remove_layers:
+            update.remove(number)
+    update.show_layers()
+    if by_command and config.changes_layers:
+        CONSOLE.log(f"It goes on with {update.layers.listing() or 'no layer'}.")
+
+
+def _drop_what_is_absent(update: IterativeDatasetUpdate, found: list[Layer], fresh: bool) -> None:
+    """Names the instructions that no view answers to, and takes back those that were just begun."""
+    for layer in [layer for layer in update.current if layer not in found]:
+        CONSOLE.log(f"Nothing in the {update.scene.num_views} views answers to '{layer.instruction}'.")
+        if fresh and found:
+            update.remove(layer.number)
+    if fresh and not found:
+        update.take_back()
