@@ -41,7 +41,7 @@ torch.serialization.add_safe_globals(
 )
 
 # Runs of version 0.1 name this module in their config.yml, and nerfstudio imports the present one first.
-sys.modules.setdefault("latenteditor.language.prompts", prompts)
+sys.modules.setdefault("latenteditor.editing.prompts", prompts)
 
 
 def _optimizers() -> dict[str, dict[str, object]]:
