@@ -30,7 +30,7 @@ class EditTrainerConfig(CheckedTrainerConfig):
 
     _target: type = field(default_factory=lambda: EditTrainer)
 
-    def save_config(self) -> None:
+    def write_first(self) -> None:
         """Takes the run's folder, and writes the settings there.
 
         Raises:
@@ -304,7 +304,7 @@ def _require_checkpoints(folder: Path) -> None:
         raise ValueError(f"--load-dir {folder} is not a folder: pass the nerfstudio_models folder of a run.")
     if checkpoints.checkpoint_paths(folder):
         return
-    names = sorted(path.name for path in folder.iterdir())
+    names = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
     inside = folder / "nerfstudio_models"
     hint = f"pass {inside}" if inside.is_dir() else "pass the nerfstudio_models folder of a run"
     found = ", ".join(names[:3]) or "nothing"

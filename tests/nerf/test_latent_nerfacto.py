@@ -237,7 +237,7 @@ def test_a_scene_of_another_autoencoder_is_refused_in_a_sentence(ready_pipeline)
 
 
 def test_a_scene_of_another_size_is_refused_in_a_sentence(ready_pipeline, make_pipeline):
-    state = make_pipeline(max_res=12).state_dict()
+    state = make_pipeline(max_res=20).state_dict()
     with pytest.raises(ValueError, match="other model options, as .*grids.* shows"):
         ready_pipeline.load_pipeline(state, step=9)
 
