@@ -9,6 +9,7 @@ A prompt for several things is several instructions, each a layer of its own; al
 run, from the view's base: the view as earlier prompts left it.
 """
 
+import logging
 from collections.abc import Sequence
 from time import perf_counter
 from typing import Any, NamedTuple, Protocol, runtime_checkable
@@ -19,7 +20,10 @@ from torch import Tensor
 
 from latenteditor.editing.edit_schedule import EditSchedule
 from latenteditor.editing.editor import Editor, Surveyor
+from latenteditor.editing.failures import MOST_FAILURES, CannotEdit
 from latenteditor.editing.layers import Layer, LayerStack
+
+LOGGER = logging.getLogger(__name__)
 
 
 @runtime_checkable
@@ -95,6 +99,11 @@ class IterativeDatasetUpdate:
         self.current: list[Layer] = []
         self.edits_per_view = [0] * scene.num_views
         self.seconds = 0.0
+        self.again: list[int] = []
+        """Views whose last edit could not be used, to be tried with those that are due next."""
+        self.rejected = 0
+        """Edits of single views that could not be used."""
+        self._failures: dict[int, int] = {}
         self._before: tuple[list[Layer], dict[str, int], list[int], float] = ([], {}, [], 0.0)
 
     def begin(self, instructions: Sequence[str], prompt: str) -> None:
@@ -103,7 +112,7 @@ class IterativeDatasetUpdate:
         self.current = self.layers.add(instructions, prompt)
         self.schedule.reset()
         self.edits_per_view = [0] * self.scene.num_views
-        self.seconds = 0.0
+        self.seconds, self.again, self._failures = 0.0, [], {}
 
     def take_back(self) -> None:
         """Undoes the last `begin`, as long as no view was edited since; the prompt before it goes on."""
@@ -129,17 +138,29 @@ class IterativeDatasetUpdate:
         return self.edit_views(self.schedule.views_due(step))
 
     def edit_views(self, views: Sequence[int]) -> list[EditedView]:
-        """Edits these views now, by every instruction that is switched on. Views of one size share a batch."""
+        """Edits these views now, by every instruction that is switched on, and those that failed before.
+
+        Views of one size share a batch. A view whose edit is broken stays as it is.
+
+        Returns:
+            The edits that are used.
+
+        Raises:
+            CannotEdit: A view has failed too often.
+        """
         if not views or not any(layer.active for layer in self.current):
             return []
         if not self._surveyed:
             self.survey()
         started = perf_counter()
-        edited = [view for batch in self._group_by_size(views) for view in self._edit_batch(batch)]
-        for view in views:
+        again, self.again = [view for view in self.again if view not in views], []
+        batches = self._group_by_size(views) + self._group_by_size(again)
+        edited = [view for batch in batches for view in self._edit_batch(batch)]
+        for view in dict.fromkeys(edit.view for edit in edited):
             self.show(view)
             self.edits_per_view[view] += 1
         self.seconds += perf_counter() - started
+        self._require_some_use()
         return edited
 
     def switch(self, number: int, active: bool) -> None:
@@ -193,6 +214,9 @@ class IterativeDatasetUpdate:
             "schedule": self.schedule.state_dict(),
             "edits_per_view": list(self.edits_per_view),
             "seconds": self.seconds,
+            "again": list(self.again),
+            "rejected": self.rejected,
+            "failures": dict(self._failures),
             "editor": self.editor.state_dict() if isinstance(self.editor, Resumable) else {},
         }
 
@@ -212,6 +236,8 @@ class IterativeDatasetUpdate:
         self.schedule.load_state_dict(state["schedule"])
         self.edits_per_view = list(state["edits_per_view"])
         self.seconds = state["seconds"]
+        self.again, self.rejected = list(state.get("again", [])), state.get("rejected", 0)
+        self._failures = dict(state.get("failures", {}))
         if isinstance(self.editor, Resumable) and state["editor"]:
             self.editor.load_state_dict(state["editor"])
 
@@ -250,17 +276,42 @@ class IterativeDatasetUpdate:
 
     @torch.no_grad()
     def _edit_batch(self, views: list[int]) -> list[EditedView]:
-        """Renders views of one size, and edits them by each instruction."""
+        """Renders views of one size, and edits them by each instruction; a view is edited by all of them or by none."""
         base = torch.stack([self.base(view) for view in views])
         rendered = torch.stack([self.scene.render(view) for view in views])
+        active = [layer for layer in self.current if layer.active]
+        edits = [self.editor.edit(rendered, base, views, layer.instruction) for layer in active]
+        usable = [row for row, view in enumerate(views) if self._is_usable(view, [edit.edited[row] for edit in edits])]
         edited_views = []
-        for layer in self.current:
-            if not layer.active:
-                continue
-            edited, mask, score = self.editor.edit(rendered, base, views, layer.instruction)
-            layer.edited.update(zip(views, edited, strict=True))
-            layer.masks.update(zip(views, mask, strict=True))
-            for row, view in enumerate(views):
+        for layer, (edited, mask, score) in zip(active, edits, strict=True):
+            for row in usable:
+                view = views[row]
+                layer.edited[view], layer.masks[view] = edited[row], mask[row]
                 view_score = None if score is None else score[row]
                 edited_views.append(EditedView(view, layer.instruction, edited[row], mask[row], view_score))
         return edited_views
+
+    def _is_usable(self, view: int, edits: Sequence[Float[Tensor, "channels rows columns"]]) -> bool:
+        """Whether all edits of a view are finite; a view with one that is not is counted and tried again."""
+        if all(bool(edited.isfinite().all()) for edited in edits):
+            self._failures.pop(view, None)
+            return True
+        self.rejected += 1
+        self.again.append(view)
+        self._failures[view] = self._failures.get(view, 0) + 1
+        LOGGER.warning(
+            "The edit of view %d is not finite, or one constant: it stays as it was, and is tried again (%d of %d).",
+            view,
+            self._failures[view],
+            MOST_FAILURES,
+        )
+        return False
+
+    def _require_some_use(self) -> None:
+        """Ends an edit that gets nowhere with one of its views."""
+        hopeless = [view for view, failures in self._failures.items() if failures >= MOST_FAILURES]
+        if hopeless:
+            raise CannotEdit(
+                f"The denoiser's result is not finite, or one constant, {MOST_FAILURES} times in a row for view "
+                f"{hopeless[0]}: try full precision or less guidance."
+            )

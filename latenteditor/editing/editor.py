@@ -18,6 +18,7 @@ from latenteditor.editing.delta_mask import (
     require_usable,
     scene_shows,
 )
+from latenteditor.editing.failures import MOST_FAILURES, mark_constants, report_scores, require_finite
 from latenteditor.editing.guidance import Denoiser, Guidance, denoise, require_batch
 from latenteditor.editing.noise_schedule import NoiseSchedule
 
@@ -33,7 +34,8 @@ class Edit(NamedTuple):
     """A batch of edited views, and where they were edited."""
 
     edited: Float[Tensor, "views channels rows columns"]
-    """What the instruction makes of the views: in its layer, it is laid over their bases."""
+    """What the instruction makes of the views: in its layer, it is laid over their bases. A view that could not be
+    edited holds numbers that are not finite: it stays as it was, and is tried again."""
     mask: Bool[Tensor, "views 1 rows columns"]
     """Where a view was allowed to change."""
     score: Float[Tensor, "views 1 rows columns"] | None
@@ -138,9 +140,9 @@ def edit_from(
     `on_step` is called after each denoising step.
 
     Raises:
-        ValueError: A number is not finite in what comes in, or in what comes out.
+        ValueError: A number is not finite in what comes in. What comes out is for the caller to look at.
     """
-    _require_finite(rendered, "The scene renders numbers that are not finite: go back to a checkpoint.")
+    require_finite(rendered, "The scene renders numbers that are not finite: go back to a checkpoint.")
     schedule = denoiser.noise_schedule
 
     def after_step(latents: Tensor, timestep: int) -> Tensor:
@@ -160,7 +162,6 @@ def edit_from(
         after_step,
         config.max_batch,
     )
-    _require_finite(edited, "The denoiser's result is not finite: try full precision or less guidance.")
     return blend(mask, edited, bases)
 
 
@@ -172,12 +173,18 @@ def edit_from_noise(
     mask: Bool[Tensor, "views 1 rows columns"] | None = None,
     on_step: Callable[[], object] | None = None,
 ) -> Float[Tensor, "views channels rows columns"]:
-    """What the editor makes of views when it starts from the most noise allowed; without a mask, everywhere."""
+    """What the editor makes of views when it starts from the most noise allowed; without a mask, everywhere.
+
+    Raises:
+        ValueError: A number is not finite in what comes in, or in what comes out.
+    """
     _, start = noise_range(config, denoiser.noise_schedule)
     noise = torch.randn(rendered.shape, generator=torch.Generator().manual_seed(config.seed)).to(rendered)
     if mask is None:
         mask = torch.ones_like(rendered[:, :1], dtype=torch.bool)
-    return edit_from(denoiser, rendered, bases, config, start, noise, mask, on_step)
+    edited = edit_from(denoiser, rendered, bases, config, start, noise, mask, on_step)
+    require_finite(edited, "The denoiser's result is not finite: try full precision or less guidance.")
+    return edited
 
 
 class LatentEditor:
@@ -219,12 +226,16 @@ class LatentEditor:
         views: Sequence[int],
         instruction: str,
     ) -> Edit:
-        """z_e = M z'_e + (1 - M) z, where z'_e is the denoised rendering and z the base."""
+        """z_e = M z'_e + (1 - M) z, where z'_e is the denoised rendering and z the base.
+
+        A view that could not be edited is not finite; the others of its batch are none the worse.
+        """
         score, mask = self.find_mask(bases, views, instruction)
         edited = bases.clone()
         chosen = mask.flatten(1).any(dim=1)
         if chosen.any():
-            edited[chosen] = self.edit_inside(rendered[chosen], bases[chosen], mask[chosen], instruction)
+            inside = self.edit_inside(rendered[chosen], bases[chosen], mask[chosen], instruction)
+            edited[chosen] = mark_constants(inside, mask[chosen], bases[chosen])
         return Edit(edited, mask, score)
 
     def find_mask(
@@ -248,22 +259,30 @@ class LatentEditor:
     def score(
         self, bases: Float[Tensor, "views channels rows columns"], views: Sequence[int], instruction: str
     ) -> Float[Tensor, "views 1 rows columns"]:
-        """The raw delta score of each view, measured once for an instruction and kept."""
+        """The raw delta score of each view, measured once for an instruction and kept.
+
+        Raises:
+            CannotEdit: A score is not finite, by whatever noise it is measured.
+        """
         require_instruction(instruction)
         self._drop_stale()
         known = self._scores.setdefault(instruction, {})
-        missing = [row for row, view in enumerate(views) if view not in known]
-        if missing:
-            config = self.config
+        config = self.config
+        for failures in range(MOST_FAILURES):
+            missing = [row for row, view in enumerate(views) if view not in known]
+            if not missing:
+                break
             measured = delta_score(
                 self.denoiser,
                 bases[missing],
                 instruction,
                 config.delta_mask,
-                config.seed,
+                config.seed + failures,  # Other noise may do where this one does not.
                 config.max_batch,
             )
-            known.update({views[row]: score for row, score in zip(missing, measured, strict=True)})
+            scores = dict(zip((views[row] for row in missing), measured, strict=True))
+            known.update({view: score for view, score in scores.items() if score.isfinite().all()})
+            report_scores([view for view in scores if view not in known], instruction, failures + 1)
         return torch.stack([known[view].to(bases) for view in views])
 
     def surveyed(self, instruction: str) -> bool:
@@ -376,9 +395,3 @@ def require_instruction(instruction: str) -> None:
     """Refuses an instruction without words."""
     if not instruction.strip():
         raise ValueError('There is nothing to edit by: give a prompt, for example "make the sphere red".')
-
-
-def _require_finite(latents: Tensor, complaint: str) -> None:
-    """Stops a number that is not finite before it enters the training set, where it would spread."""
-    if not latents.isfinite().all():
-        raise ValueError(complaint)

@@ -5,17 +5,23 @@ and the prompt C; the empty image condition is all zeros and the empty prompt is
 any text that it reads: an instruction, or none.
 """
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from latenteditor.editing.failures import CannotEdit
 from latenteditor.editing.noise_schedule import CLEAN, NoiseSchedule
 
+LOGGER = logging.getLogger(__name__)
+
 EMPTY_PROMPT = ""
+LIMIT = "most_rows"
+"""Attribute of a denoiser that says how many rows its memory holds, once it did not hold more."""
 
 
 @runtime_checkable
@@ -130,20 +136,32 @@ def predict_in_batches(
     prompts: Sequence[str],
     max_batch: int | None = None,
 ) -> Float[Tensor, "batch channels rows columns"]:
-    """The denoiser's predictions, asked for at most `max_batch` rows at a time; None asks for all at once."""
+    """The denoiser's predictions, asked for at most `max_batch` rows at a time; None asks for all at once.
+
+    Where the GPU's memory runs out, half as many rows are asked for from then on.
+
+    Raises:
+        CannotEdit: The memory does not hold a single row.
+    """
     require_batch(max_batch)
-    size = max_batch or len(noisy)
-    return torch.cat(
-        [
-            denoiser.predict_noise(
-                noisy[first : first + size],
-                image_condition[first : first + size],
-                timestep,
-                prompts[first : first + size],
+    limited: Any = denoiser
+    while True:
+        size = min(max_batch or len(noisy), getattr(limited, LIMIT, len(noisy)), len(noisy))
+        try:
+            return torch.cat(
+                [
+                    denoiser.predict_noise(
+                        noisy[first : first + size],
+                        image_condition[first : first + size],
+                        timestep,
+                        prompts[first : first + size],
+                    )
+                    for first in range(0, len(noisy), size)
+                ]
             )
-            for first in range(0, len(noisy), size)
-        ]
-    )
+        except torch.cuda.OutOfMemoryError:
+            pass  # What is left of the attempt can be freed only when the error is gone.
+        setattr(limited, LIMIT, _half(size))
 
 
 @torch.no_grad()
@@ -167,6 +185,25 @@ def denoise(
         if after_step is not None:
             noisy = after_step(noisy, next_timestep)
     return noisy
+
+
+def _half(size: int) -> int:
+    """Half of a batch that the GPU's memory did not hold."""
+    torch.cuda.empty_cache()
+    if size == 1:
+        raise CannotEdit(
+            "The GPU's memory does not hold an edit of a single latent: take latenteditor-tiny, "
+            "--pipeline.edit.half-precision True, --pipeline.edit.cpu-offload True, or a smaller "
+            "--pipeline.datamanager.image-size."
+        )
+    LOGGER.warning(
+        "The GPU's memory did not hold %d latents at once: from now on %d pass the denoiser. Where that is known "
+        "before, --pipeline.edit.max-batch %d saves the attempt.",
+        size,
+        size // 2,
+        size // 2,
+    )
+    return size // 2
 
 
 def require_batch(max_batch: int | None) -> None:

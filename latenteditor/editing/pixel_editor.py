@@ -15,6 +15,7 @@ from torch.nn import functional
 from latenteditor.editing.dataset_update import Resumable
 from latenteditor.editing.delta_mask import blend
 from latenteditor.editing.editor import Edit, Editor, LatentEditor, Surveyor
+from latenteditor.editing.failures import mark_constants
 
 
 @runtime_checkable
@@ -59,7 +60,7 @@ class PixelEditor:
         images = _resize(self.autoencoder.decode(edited), (height, width))
         mask = _enlarge(mask.float(), (height, width)) > 0
         score = None if score is None else _enlarge(score, (height, width))
-        return Edit(blend(mask, images, bases), mask, score)
+        return Edit(mark_constants(blend(mask, images, bases), mask, bases), mask, score)
 
     def encode(self, images: Float[Tensor, "views 3 height width"]) -> Float[Tensor, "views channels rows columns"]:
         """The latents of images of any size."""

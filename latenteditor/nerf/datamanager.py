@@ -71,6 +71,14 @@ class CellSampler:
             self._order = torch.randperm(self._num_views).tolist()
         return self._order.pop()
 
+    def moment(self) -> dict[str, Any]:
+        """The order of the views that are still to come."""
+        return {"views_to_come": list(self._order)}
+
+    def load_moment(self, moment: dict[str, Any]) -> None:
+        """Goes on with that order."""
+        self._order = list(moment["views_to_come"])
+
 
 class WholeView(NamedTuple):
     """A view in full, from which the adapter learns."""
@@ -176,6 +184,14 @@ class LatentDataManager(EditableDataManager):
         """Returns random cells of the training views as (view, row, column), and the rays through them."""
         cells = self._train_cells.sample(num_rays)
         return cells, self.train_ray_generator(cells.to(self.device))
+
+    def moment(self) -> dict[str, Any]:
+        """The order of the whole views that are still to come."""
+        return self._train_cells.moment()
+
+    def load_moment(self, moment: dict[str, Any]) -> None:
+        """Goes on with that order."""
+        self._train_cells.load_moment(moment)
 
     def _whole_view(self, index: int) -> WholeView:
         assert self.views is not None

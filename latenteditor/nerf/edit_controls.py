@@ -105,6 +105,7 @@ class EditControls(nn.Module):
         self._session = session
         self._notices = notices
         self._boxes: list[Callable[[], None]] = []
+        self._refreshes: list[Callable[[], None]] = []
         self._layer = ViewerDropdown("layer", NO_LAYER, [NO_LAYER], hint="Edits, the lowest first")
         prompt, *settings = self._make_boxes(masks, composite)
         # The lines lie below the buttons, which would move away from under the mouse as these grow and shrink.
@@ -154,6 +155,11 @@ class EditControls(nn.Module):
         self._notices.say(text)
         self.list_layers()
 
+    def show_settings(self) -> None:
+        """Shows the settings as they are now, where something else than a box has set them."""
+        for refresh in self._refreshes:
+            refresh()
+
     def list_layers(self) -> None:
         """Shows the layers as they are now."""
         layers = self._session.layers.layers
@@ -189,6 +195,7 @@ class EditControls(nn.Module):
 
         element = kind(label, default_value=shown(), cb_hook=self._tell(take), hint=hint, **options)
         self._boxes.append(take)
+        self._refreshes.append(lambda: setattr(element, "value", shown()))
         return element
 
     def _act(self, action: Callable[[], str | None]) -> Callable[[Any], None]:

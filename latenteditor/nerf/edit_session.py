@@ -6,7 +6,7 @@ that follow. A scene that is only looked at can be previewed, and its layers swi
 """
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from time import perf_counter
 from typing import Any, Protocol, runtime_checkable
 
@@ -18,46 +18,17 @@ from torch import Tensor
 
 from latenteditor.editing.dataset_update import EditedView, IterativeDatasetUpdate
 from latenteditor.editing.delta_mask import require_usable
-from latenteditor.editing.edit_schedule import EditSchedule, EditScheduleConfig
-from latenteditor.editing.editor import EditConfig, Editor, LatentEditor, noise_range
+from latenteditor.editing.edit_schedule import EditSchedule
+from latenteditor.editing.editor import Editor, LatentEditor, noise_range
 from latenteditor.editing.layers import Layer, LayerStack
 from latenteditor.editing.pixel_editor import latent_editor_of
-from latenteditor.language.prompts import PromptSplitConfig
 from latenteditor.nerf.edit_pictures import preview_picture
 from latenteditor.nerf.editable_scene import TrainingScene
+from latenteditor.nerf.editing_config import EditingConfig, apply_settings, settings_of
 from latenteditor.nerf.option_ranges import require_consistent, require_in_range
 from latenteditor.nerf.prompt_reader import PromptReader
 
 NEEDS_TRAINING = "This scene is only looked at: open the run with ns-train ... --load-dir to edit it."
-
-
-@dataclass
-class EditingConfig:
-    """The edit that a scene goes through."""
-
-    edit: EditConfig = field(default_factory=EditConfig)
-    """What to change, and how."""
-    schedule: EditScheduleConfig = field(default_factory=EditScheduleConfig)
-    """Which views are edited when."""
-    split: PromptSplitConfig = field(default_factory=PromptSplitConfig)
-    """How a prompt that asks for several things is split: each gets its own mask and edit, and is a layer of its own. A
-    prompt is kept whole where there is no mask."""
-    hide_layers: tuple[int, ...] = ()
-    """Numbers of layers of the loaded run to switch off, as it lists them; the scene goes back to what it was there."""
-    show_layers: tuple[int, ...] = ()
-    """Numbers of layers of the loaded run to switch on again."""
-    remove_layers: tuple[int, ...] = ()
-    """Numbers of layers of the loaded run to remove for good. The loaded run itself keeps them."""
-    reconstruction_steps: int = 3000
-    """Steps that learn the scene before the first edit, where no run is loaded with --load-dir. As many as
-    latent-nerfacto trains."""
-    edits_per_picture: int = 10
-    """A view edit with its mask goes to tensorboard (or wandb) every this many view edits. Our choice."""
-
-    @property
-    def changes_layers(self) -> bool:
-        """Whether layers of the loaded run are to be switched or removed."""
-        return bool(self.hide_layers or self.show_layers or self.remove_layers)
 
 
 @dataclass
@@ -135,6 +106,9 @@ class EditSession:
         self._load_editor = load_editor
         self._prompts = PromptReader(config.split)
         self._loaded_edit: dict[str, Any] = {}
+        self.asked = settings_of(config)
+        """The settings of the command, whatever somebody changes by hand."""
+        self._goes_on = False
 
     # The editor, and what it reads.
 
@@ -177,7 +151,9 @@ class EditSession:
         self.update = IterativeDatasetUpdate(self.scene, self.editor, schedule, self.layers)
         if self._loaded_edit:
             self.update.load_state_dict(self._loaded_edit)
-        self._change_layers(self.update)
+        if self.begun:
+            self.scene.freeze_cameras()
+        _change_layers(self.update, self.config, by_command=not self._goes_on)
 
     def before_step(self, step: int) -> list[EditedView]:
         """Edits the views that are due before this step, and returns them.
@@ -222,7 +198,7 @@ class EditSession:
             if len(instructions) > 1:
                 CONSOLE.log(f"The prompt is edited as {len(instructions)} instructions: {'; '.join(instructions)}.")
         found = self._survey(update)
-        self._drop_what_is_absent(update, found, fresh)
+        _drop_what_is_absent(update, found, fresh)
         if found:
             self.scene.keep_original()
         elif not self.config.changes_layers:
@@ -331,6 +307,21 @@ class EditSession:
         for name, value in asdict(EditCosts(**state.get("costs", {}))).items():
             setattr(self.costs, name, value)  # The editor counts into the same costs.
 
+    def moment(self) -> dict[str, Any]:
+        """Where it stands, for the command that it serves to go on from."""
+        names = ("prompt", "begun", "paused", "asked_to_start", "pending")
+        return {"settings": settings_of(self.config), **{name: getattr(self, name) for name in names}}
+
+    def load_moment(self, moment: dict[str, Any]) -> None:
+        """Goes on from there: the command's layers are switched already, and what was changed by hand holds."""
+        self._goes_on = True
+        for name, value in moment.items():
+            if name != "settings":
+                setattr(self, name, value)
+        changed = apply_settings(self.config, moment["settings"])
+        if changed:
+            CONSOLE.log(f"The edit goes on with what was changed by hand: {', '.join(changed)}.")
+
     def _require_update(self) -> IterativeDatasetUpdate:
         """The edit of a scene in training.
 
@@ -341,26 +332,13 @@ class EditSession:
             raise ValueError(NEEDS_TRAINING)
         return self.update
 
-    def _change_layers(self, update: IterativeDatasetUpdate) -> None:
-        """Switches and removes the layers that the command names, and trains the views towards what is left."""
-        if self.layers.layers:
-            CONSOLE.log(f"The loaded scene has {self.layers.listing()}.")
-        for number in self.config.hide_layers:
-            update.switch(number, False)
-        for number in self.config.show_layers:
-            update.switch(number, True)
-        for number in self.config.remove_layers:
-            update.remove(number)
-        update.show_layers()
-        if self.config.changes_layers:
-            CONSOLE.log(f"It goes on with {self.layers.listing() or 'no layer'}.")
-
     def _begin_or_say_why_not(self) -> bool:
         """Begins, or pauses where there is nothing to edit and whoever started it is there to be told."""
         try:
             self.begin()
         except NothingToEdit as nothing:
             if not self.asked_to_start:
+                self.begun = False
                 raise
             self.pause()
             self.audience.show_progress("No view is edited.")
@@ -379,15 +357,6 @@ class EditSession:
         CONSOLE.log(f"Surveyed {update.scene.num_views} views in {seconds:.1f} s{agreeing}.")
         return found
 
-    def _drop_what_is_absent(self, update: IterativeDatasetUpdate, found: list[Layer], fresh: bool) -> None:
-        """Names the instructions that no view answers to, and takes back those that were just begun."""
-        for layer in [layer for layer in update.current if layer not in found]:
-            CONSOLE.log(f"Nothing in the {update.scene.num_views} views answers to '{layer.instruction}'.")
-            if fresh and found:
-                update.remove(layer.number)
-        if fresh and not found:
-            update.take_back()
-
     def _views_due(self, scheduled: list[int]) -> list[int]:
         """Which views to edit before a step: those asked for first, none while paused."""
         if self.paused:
@@ -397,3 +366,29 @@ class EditSession:
         count = self.config.schedule.views_per_edit
         due, self.pending = self.pending[:count], self.pending[count:]
         return due
+
+
+def _change_layers(update: IterativeDatasetUpdate, config: EditingConfig, by_command: bool) -> None:
+    """Switches and removes the layers that the command names, and trains the views towards what is left."""
+    if update.layers.layers:
+        CONSOLE.log(f"The loaded scene has {update.layers.listing()}.")
+    if by_command:
+        for number in config.hide_layers:
+            update.switch(number, False)
+        for number in config.show_layers:
+            update.switch(number, True)
+        for number in config.remove_layers:
+            update.remove(number)
+    update.show_layers()
+    if by_command and config.changes_layers:
+        CONSOLE.log(f"It goes on with {update.layers.listing() or 'no layer'}.")
+
+
+def _drop_what_is_absent(update: IterativeDatasetUpdate, found: list[Layer], fresh: bool) -> None:
+    """Names the instructions that no view answers to, and takes back those that were just begun."""
+    for layer in [layer for layer in update.current if layer not in found]:
+        CONSOLE.log(f"Nothing in the {update.scene.num_views} views answers to '{layer.instruction}'.")
+        if fresh and found:
+            update.remove(layer.number)
+    if fresh and not found:
+        update.take_back()

@@ -12,6 +12,7 @@ from nerfstudio.utils.rich_utils import CONSOLE, get_progress
 from latenteditor.editing.dataset_update import EditedView, IterativeDatasetUpdate
 from latenteditor.editing.editor import Agreement, EditConfig, LatentEditor
 from latenteditor.editing.layers import LayerStack
+from latenteditor.nerf.checkpoints import FORMAT, require_format
 from latenteditor.nerf.edit_controls import EditControls, Notices
 from latenteditor.nerf.edit_pictures import edit_picture
 from latenteditor.nerf.edit_session import EditCosts, EditorLoader, EditSession
@@ -92,7 +93,7 @@ class EditingPipeline(VanillaPipeline):
         if trainer is None:
             self.session.prepare()
         else:
-            self.session.prepare(trainer.config.save_config)
+            self.session.prepare(getattr(trainer.config, "write_config", trainer.config.save_config))
             self._check_steps(trainer.config.max_num_iterations)
         return [
             *callbacks,
@@ -112,11 +113,21 @@ class EditingPipeline(VanillaPipeline):
 
     def get_extra_state(self) -> dict[str, Any]:
         """The edit as it stands, for the checkpoint."""
-        return self.session.state_dict()
+        return {**self.session.state_dict(), "format": FORMAT}
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
         """Takes an edit and its layers from a checkpoint."""
+        require_format(state.get("format", 0), "The edit of this run")
         self.session.load_state_dict(state)
+
+    def moment(self) -> dict[str, Any]:
+        """Where the edit stands, for the command that it serves to go on from."""
+        return self.session.moment()
+
+    def load_moment(self, moment: dict[str, Any]) -> None:
+        """Goes on from there, and shows the settings that hold there."""
+        self.session.load_moment(moment)
+        self.edit_controls.show_settings()
 
     def load_pipeline(self, loaded_state: dict[str, Any], step: int) -> None:
         """Loads a reconstruction, which is edited from here on, or an edited run, whose edit goes on."""
@@ -141,6 +152,7 @@ class EditingPipeline(VanillaPipeline):
         progress = self.update.progress
         writer.put_scalar("Edit/view edits", progress.edits, step)
         writer.put_scalar("Edit/seconds per view edit", progress.seconds_per_edit, step)
+        writer.put_scalar("Edit/rejected view edits", self.update.rejected, step)
         num_edited = len({view.view for view in edited})  # Each by every instruction.
         coverage = torch.stack([view.mask.float().mean() for view in edited]).mean()
         writer.put_scalar("Edit/mask coverage", coverage, step)

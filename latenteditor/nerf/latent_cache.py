@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,8 +11,9 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.data.datasets.base_dataset import InputDataset
-from nerfstudio.utils.rich_utils import get_progress
-from safetensors.torch import load_file, save_file
+from nerfstudio.utils.rich_utils import CONSOLE, get_progress
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from latenteditor.nerf.photographs import ResizedPhotographs
@@ -19,6 +21,8 @@ from latenteditor.networks.autoencoder import Autoencoder
 
 READING = "as shown"
 """How photographs are read; latents of photographs that were read otherwise are not used."""
+SUM = "sha256"
+"""Under which a cached view keeps the sum of its content."""
 
 
 class ViewStatistics(NamedTuple):
@@ -62,6 +66,7 @@ def encode_photographs(
     """
     outputs = photographs.parser_outputs
     views = []
+    keep_in = cache_dir
     with get_progress("Encoding photographs", suffix="views/s") as progress:
         for index in progress.track(range(len(photographs)), total=len(photographs)):
             size = int(photographs.cameras.height[index]), int(photographs.cameras.width[index])
@@ -74,7 +79,9 @@ def encode_photographs(
                 image = photographs[index]["image"].permute(2, 0, 1)[None].to(autoencoder.device)
                 colors = F.avg_pool2d(image, autoencoder.factor)[0]
                 view = EncodedView(autoencoder.encode(image)[0].float(), colors)
-                _write_view(cached, view)
+                _require_finite(view, dataset.image_filenames[index])
+                if keep_in is not None and cached is not None and not _write_view(cached, view):
+                    keep_in = None  # What is full stays full.
             views.append(EncodedView(view.latents.to(device), view.colors.to(device)))
     return views
 
@@ -99,16 +106,45 @@ def _read_view(path: Path | None, shape: tuple[int, int, int]) -> EncodedView | 
     if path is None or not path.is_file():
         return None
     try:
-        view = EncodedView(**load_file(path))
+        with safe_open(path, framework="pt") as file:
+            view = EncodedView(**{name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
+            known = (file.metadata() or {}).get(SUM)
     except Exception:  # Whatever is wrong with a cache file, encoding again is right.
         return None
-    return view if view.latents.shape == shape and view.colors.shape[1:] == shape[1:] else None
+    fits = view.latents.shape == shape and view.colors.shape[1:] == shape[1:]
+    # Files of earlier versions have no sum.
+    whole = known in (None, _sum(view)) and all(bool(value.isfinite().all()) for value in view)
+    return view if fits and whole else None
 
 
-def _write_view(path: Path | None, view: EncodedView) -> None:
-    if path is None:
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
+def _write_view(path: Path, view: EncodedView) -> bool:
+    """Keeps a view, and says whether that was possible; without a cache a run only starts later the next time."""
     partial = path.with_suffix(f".{os.getpid()}.partial")
-    save_file({name: value.cpu().contiguous() for name, value in view._asdict().items()}, partial)
-    os.replace(partial, path)
+    kept = EncodedView(*(value.cpu().contiguous() for value in view))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file(kept._asdict(), partial, metadata={SUM: _sum(kept)})
+        os.replace(partial, path)
+    except (OSError, SafetensorError) as error:
+        CONSOLE.log(f"Latents cannot be kept in {path.parent} ({error}): the run goes on without.")
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+        return False
+    return True
+
+
+def _sum(view: EncodedView) -> str:
+    """A sum over everything in a view."""
+    return hashlib.sha256(b"".join(value.numpy().tobytes() for value in view)).hexdigest()
+
+
+def _require_finite(view: EncodedView, photograph: Path) -> None:
+    """Refuses latents that would spread through the scene.
+
+    Raises:
+        ValueError: A number is not finite.
+    """
+    if not all(bool(value.isfinite().all()) for value in view):
+        raise ValueError(
+            f"The latents of {photograph} are not finite: encode in full precision (--pipeline.half-precision False)."
+        )

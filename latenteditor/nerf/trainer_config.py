@@ -58,12 +58,16 @@ class CheckedTrainerConfig(TrainerConfig):
         """
         self._require_no_key()
         try:
-            super().save_config()
+            self.write_first()
         except OSError as error:
             raise ValueError(
                 f"The run cannot be written to {self.get_base_dir()} ({error.strerror or error}): make room there, or "
                 "pass another --output-dir."
             ) from error
+
+    def write_first(self) -> None:
+        """Writes the options where nothing was written yet."""
+        super().save_config()
 
     def setup(self, **kwargs: Any) -> Any:
         """Builds the trainer.

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from latenteditor.editing.delta_mask import DeltaMaskConfig
-from latenteditor.editing.editor import EditConfig, Editor, LatentEditor
+from latenteditor.editing.editor import EditConfig, Editor, LatentEditor, edit_from_noise
 from latenteditor.editing.guidance import Guidance, denoise
 from tests.editing.denoisers import KnownEdit, noise_schedule
 
@@ -312,11 +312,10 @@ def test_noise_levels_in_the_wrong_order_are_refused_at_once():
         make_editor(plain_config(min_noise=0.9, max_noise=0.5))
 
 
-def test_results_that_are_not_finite_are_refused():
+def test_results_that_are_not_finite_are_refused_where_nobody_tries_again():
+    denoiser = KnownEdit(torch.full((4, 1, 1), torch.inf))
     with pytest.raises(ValueError, match="not finite: try full precision or less guidance"):
-        make_editor(plain_config(mask="none"), KnownEdit(torch.full((4, 1, 1), torch.inf))).edit(
-            draw(), draw(), [0, 1], PROMPT
-        )
+        edit_from_noise(denoiser, draw(), draw(), plain_config())
 
 
 def test_renderings_that_are_not_finite_are_refused_before_they_are_denoised():

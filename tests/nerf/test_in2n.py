@@ -242,10 +242,10 @@ def pose_changes(trainer) -> list[bool]:
     return [not torch.equal(before, after) for before, after in zip(seen, seen[1:], strict=False)]
 
 
-def test_cameras_learn_from_photographs_and_not_from_edits_unless_asked_to(make_edit):
+def test_cameras_learn_from_photographs_and_not_from_edits_unless_asked_to(make_edit, tmp_path):
     options = {"pipeline.reconstruction_steps": 2}
     assert pose_changes(runs.set_up(make_edit(4, **options))) == [True, True, False, False]
-    options["pipeline.train_cameras_on_edits"] = True
+    options |= {"pipeline.train_cameras_on_edits": True, "output_dir": tmp_path / "second"}
     assert pose_changes(runs.set_up(make_edit(4, **options))) == [True] * 4
 
 

@@ -192,7 +192,8 @@ def test_another_prompt_is_edited_on_top_and_layers_can_be_hidden_and_removed(fi
     pairs = zip(third.datamanager.targets, third.datamanager.originals, strict=True)
     assert all(torch.equal(*pair) for pair in pairs)
     with pytest.raises(ValueError, match="There is no layer 7: layer 1 'move it up'"):
-        runs.set_up(make_edit(2, **(layers | {"pipeline.remove_layers": (7,)}), **options))
+        layers |= {"pipeline.remove_layers": (7,)}
+        runs.set_up(make_edit(2, **layers, **(options | {"output_dir": tmp_path / "fourth"})))
 
 
 def test_a_prompt_for_two_things_is_two_layers_each_with_its_own_mask(make_edit, capsys):
