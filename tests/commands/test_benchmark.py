@@ -18,7 +18,7 @@ def small(model: Path) -> list[str]:
     """Options with which a benchmark takes seconds, with an editor whose edits mean nothing."""
     editor = f"--edit.model {model} --edit.no-half-precision --edit.denoising-steps 2 --edit.max-noise 0.98"
     editor += " --edit.delta-mask.draws 1 --edit.delta-mask.gate 0.0"
-    sizes = "--size 32 --num-views 3 --num-held-out 2 --max-res 24 --reconstruction-steps 2 --edit-steps 4"
+    sizes = "--size 32 --num-views 4 --num-held-out 2 --max-res 24 --reconstruction-steps 2 --edit-steps 4"
     in2n = "--in2n-rays 64 --in2n-levels 2 --in2n-max-res 24 --in2n-proposal-samples 8 --in2n-samples 8"
     rest = "--methods latenteditor in2n --steps-per-edit 2 --steps-per-point 2 --device cpu"
     return f"{editor} {sizes} {in2n} {rest}".split()

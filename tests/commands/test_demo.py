@@ -52,7 +52,7 @@ def test_a_demo_without_an_output_makes_a_folder_where_one_is(small_world, tmp_p
     assert folder.name.startswith(time.strftime("%Y"))
     assert f"Everything goes to {folder}." in capsys.readouterr().out
     for seed in (SEED, SEED + 1):
-        assert len(list((folder / str(seed) / "world/images").iterdir())) == 3 + 2
+        assert len(list((folder / str(seed) / "world/images").iterdir())) == 4 + 2
         assert not (folder / str(seed) / "runs").exists()
 
 

@@ -18,6 +18,7 @@ from latenteditor.miniature.evaluation import (
     summarise,
 )
 from latenteditor.miniature.recognition import interval
+from latenteditor.networks.autoencoder import Autoencoder
 from latenteditor.worlds.instructions import KIND_SHARES, Instruction, parse
 from latenteditor.worlds.looks import LOOKS
 from latenteditor.worlds.render import Tracer, dome_camera

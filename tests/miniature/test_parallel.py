@@ -12,7 +12,12 @@ from latenteditor.miniature.training import TrainingConfig, train_editor
 
 ROOT = Path(__file__).parents[2]
 NO_STEPS = "--autoencoder.fit.steps 0 --autoencoder.decoder-fit.steps 0 --editor.fit.steps 0 --large-fit.steps 0"
+NO_STEPS += " --refinement.editor.fit.steps 0"
 SMALL = "--num-worlds 101 --size 16 --num-large-worlds 1 --large-size 32 --editor.channels 16 32 --editor.text-width 16"
+SMALL += (
+    " --refinement.small-size 16 --refinement.large-size 32 --refinement.large-batch-size 1 --refinement.num-close 1"
+)
+SMALL += " --refinement.num-wide 1 --refinement.num-small 1 --refinement.num-large 1"
 
 PARTS = """
 import torch
