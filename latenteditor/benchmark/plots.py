@@ -12,9 +12,11 @@ from latenteditor.benchmark.report import BASELINE, Edit, reach
 
 COLOURS = {
     "latenteditor": "tab:blue",
+    "latenteditor-eager": "tab:purple",
     "latenteditor-field": "tab:cyan",
     "in2n": "tab:red",
     "in2n-mask": "tab:orange",
+    "in2n-mask-waits": "tab:olive",
     "alone": "tab:gray",
 }
 PANELS = {

@@ -19,7 +19,9 @@ from latenteditor.options import set_options
 Representation = Literal["latents", "colours"]
 """What a scene is made of."""
 Mask = Literal["per-view", "field", "none"]
-MethodName = Literal["latenteditor", "latenteditor-field", "in2n", "in2n-mask", "alone"]
+MethodName = Literal[
+    "latenteditor", "latenteditor-eager", "latenteditor-field", "in2n", "in2n-mask", "in2n-mask-waits", "alone"
+]
 
 
 class Method(NamedTuple):
@@ -29,13 +31,17 @@ class Method(NamedTuple):
     """What its scene is made of."""
     mask: Mask
     """Where it may change a view."""
+    waits: bool
+    """Whether what waits for its edit is kept out of training."""
 
 
 METHODS: dict[MethodName, Method | None] = {
-    "latenteditor": Method("latents", "per-view"),
-    "latenteditor-field": Method("latents", "field"),
-    "in2n": Method("colours", "none"),
-    "in2n-mask": Method("colours", "per-view"),
+    "latenteditor": Method("latents", "per-view", waits=True),
+    "latenteditor-eager": Method("latents", "per-view", waits=False),
+    "latenteditor-field": Method("latents", "field", waits=True),
+    "in2n": Method("colours", "none", waits=False),
+    "in2n-mask": Method("colours", "per-view", waits=False),
+    "in2n-mask-waits": Method("colours", "per-view", waits=True),
     "alone": None,
 }
 """By name. `alone` has no scene: each held-out photograph is edited by itself, from noise."""
@@ -152,6 +158,7 @@ def edit_config(
             "load_dir": base,
             "pipeline.edit": replace(settings.edit, prompt=prompt, mask=method.mask),
             "pipeline.schedule.steps_per_edit": settings.steps_per_edit,
+            "pipeline.keep_waiting_out": method.waits,
             "pipeline.edits_per_picture": NEVER,
         },
     )

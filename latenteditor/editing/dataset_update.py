@@ -18,12 +18,17 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from latenteditor.editing.delta_mask import dilate
 from latenteditor.editing.edit_schedule import EditSchedule
 from latenteditor.editing.editor import Editor, Surveyor
 from latenteditor.editing.failures import MOST_FAILURES, CannotEdit
 from latenteditor.editing.layers import Layer, LayerStack
 
 LOGGER = logging.getLogger(__name__)
+
+NEARLY_ALL = 0.9
+"""The share of a view beyond which a region is no region: without it nothing of the view would be left to train on. Our
+choice."""
 
 
 @runtime_checkable
@@ -45,6 +50,10 @@ class EditableScene(Protocol):
 
     def replace(self, view: int, target: Float[Tensor, "channels rows columns"]) -> None:
         """Trains the view towards this from now on."""
+        ...
+
+    def keep_out(self, view: int, cells: Bool[Tensor, "1 rows columns"] | None) -> None:
+        """Trains on none of these cells of the view from now on, given as latent cells; None trains on all of it."""
         ...
 
 
@@ -89,13 +98,27 @@ class IterativeDatasetUpdate:
     """Renders, edits and replaces the views that are due; its whole state can be saved and restored."""
 
     def __init__(
-        self, scene: EditableScene, editor: Editor, schedule: EditSchedule, layers: LayerStack | None = None
+        self,
+        scene: EditableScene,
+        editor: Editor,
+        schedule: EditSchedule,
+        layers: LayerStack | None = None,
+        keep_waiting_out: bool = False,
     ) -> None:
-        """Goes on with `layers`, if the scene has some."""
+        """Goes on with `layers`, if the scene has some.
+
+        Args:
+            scene: What is edited.
+            editor: Edits its views.
+            schedule: Says which when.
+            layers: What earlier prompts made of the views; None starts without.
+            keep_waiting_out: Trains on no cell that waits for its edit, see `waiting`.
+        """
         self.scene = scene
         self.editor = editor
         self.schedule = schedule
         self.layers = LayerStack() if layers is None else layers
+        self.keep_waiting_out = keep_waiting_out
         self.current: list[Layer] = []
         self.edits_per_view = [0] * scene.num_views
         self.seconds = 0.0
@@ -104,6 +127,7 @@ class IterativeDatasetUpdate:
         self.rejected = 0
         """Edits of single views that could not be used."""
         self._failures: dict[int, int] = {}
+        self._kept_out: set[int] = set()
         self._before: tuple[list[Layer], dict[str, int], list[int], float] = ([], {}, [], 0.0)
 
     def begin(self, instructions: Sequence[str], prompt: str) -> None:
@@ -120,6 +144,7 @@ class IterativeDatasetUpdate:
             self.layers.remove(layer.number)
         self.current, schedule, self.edits_per_view, self.seconds = self._before
         self.schedule.load_state_dict(schedule)
+        self._keep_out()
 
     def survey(self) -> list[Layer]:
         """Looks in all views for what the instructions are about, as far as that was not done yet.
@@ -131,7 +156,9 @@ class IterativeDatasetUpdate:
         editor = self.editor
         if not isinstance(editor, Surveyor):
             return self.current
-        return [layer for layer in self.current if any(bool(mask.any()) for mask in self._survey(editor, layer))]
+        found = [layer for layer in self.current if any(bool(mask.any()) for mask in self._survey(editor, layer))]
+        self._keep_out()
+        return found
 
     def before_step(self, step: int) -> list[EditedView]:
         """Edits the views that are due before this training step, and says which they were."""
@@ -159,6 +186,7 @@ class IterativeDatasetUpdate:
         for view in dict.fromkeys(edit.view for edit in edited):
             self.show(view)
             self.edits_per_view[view] += 1
+        self._keep_out()
         self.seconds += perf_counter() - started
         self._require_some_use()
         return edited
@@ -196,6 +224,20 @@ class IterativeDatasetUpdate:
         """The view as earlier prompts left it, which this prompt starts from."""
         number = self.current[0].prompt_number if self.current else None
         return self.layers.compose(view, self.scene.original(view), below_prompt=number)
+
+    def waiting(self) -> dict[int, Bool[Tensor, "1 rows columns"]]:
+        """The latent cells of views that an active layer will change and has not yet, widened by one, by view.
+
+        They show what the scene must not show any more. A view that is nearly all region, and one of which no region is
+        known, does not wait.
+        """
+        waiting: dict[int, Tensor] = {}
+        for layer in self.layers.active:
+            for view, mask in enumerate(self._known_masks(layer)):
+                cells = dilate(mask[None], 1)[0]
+                if view not in layer.edited and mask.any() and cells.float().mean() <= NEARLY_ALL:
+                    waiting[view] = waiting[view] | cells if view in waiting else cells
+        return waiting
 
     @property
     def edited_views(self) -> list[int]:
@@ -245,6 +287,7 @@ class IterativeDatasetUpdate:
         """Trains every view that some layer has edited towards what its layers make of it."""
         for view in sorted({view for layer in self.layers.layers for view in layer.edited}):
             self.show(view)
+        self._keep_out()
 
     def _follow(self, changed: Layer) -> None:
         """Trains the scene towards what its layers make of it after one of them changed.
@@ -253,6 +296,7 @@ class IterativeDatasetUpdate:
         """
         for view in changed.edited:
             self.show(view)
+        self._keep_out()
         beneath = self.current and changed.prompt_number < self.current[0].prompt_number
         if beneath and isinstance(self.editor, Surveyor):
             self.editor.forget()
@@ -266,6 +310,23 @@ class IterativeDatasetUpdate:
     def _survey(self, editor: Surveyor, layer: Layer) -> list[Bool[Tensor, "1 _ _"]]:
         views = [] if editor.surveyed(layer.instruction) else [self.base(view) for view in range(self.scene.num_views)]
         return editor.survey(views, layer.instruction)
+
+    def _known_masks(self, layer: Layer) -> list[Bool[Tensor, "1 _ _"]]:
+        """Where a layer may change each of the views, as far as that is known; nothing where it is not."""
+        editor = self.editor
+        if not isinstance(editor, Surveyor) or not editor.surveyed(layer.instruction):
+            return []
+        masks = editor.survey([], layer.instruction)
+        return masks if len(masks) == self.scene.num_views else []
+
+    def _keep_out(self) -> None:
+        """Keeps what waits for its edit out of training, and puts back what does so no longer."""
+        if not self.keep_waiting_out:
+            return
+        waiting = self.waiting()
+        for view in sorted(self._kept_out | set(waiting)):
+            self.scene.keep_out(view, waiting.get(view))
+        self._kept_out = set(waiting)
 
     def _group_by_size(self, views: Sequence[int]) -> list[list[int]]:
         """The views in lists of one size each, in their order."""

@@ -55,6 +55,7 @@ class CellSampler:
         """Draws from the cells that are `valid`, given per view."""
         self._cells = torch.cat([F.pad(mask.nonzero(), (1, 0), value=index) for index, mask in enumerate(valid)])
         self._num_views = len(valid)
+        self._open, self._open_since = self._cells, 0
         self._order: list[int] = []
         if len(self._cells) == 0:
             raise ValueError(
@@ -64,6 +65,13 @@ class CellSampler:
     def sample(self, num_rays: int) -> Int[Tensor, "rays 3"]:
         """Returns random cells as (view, row, column)."""
         return self._cells[torch.randint(len(self._cells), (num_rays,))]
+
+    def sample_open(self, num_rays: int, views: EditableViews) -> Int[Tensor, "rays 3"]:
+        """Returns random cells of which none is kept out of training; of all, where that leaves none."""
+        if self._open_since != views.kept_out_changes:
+            left = self._cells[~views.are_kept_out(self._cells)]
+            self._open, self._open_since = left if len(left) else self._cells, views.kept_out_changes
+        return self._open[torch.randint(len(self._open), (num_rays,))]
 
     def next_view(self) -> int:
         """Returns a view; each is returned once before any is returned again."""
@@ -88,7 +96,7 @@ class WholeView(NamedTuple):
     latents: Float[Tensor, "channels rows columns"]
     """The view's target."""
     valid: Bool[Tensor, "rows columns"]
-    """The cells that no mask hides."""
+    """The cells that no mask hides, and that do not wait for an edit."""
 
 
 class LatentDataManager(EditableDataManager):
@@ -161,13 +169,15 @@ class LatentDataManager(EditableDataManager):
         """Returns random rays and, once latents are encoded, their targets, and now and then a whole view."""
         self.train_count += 1
         assert self.train_pixel_sampler is not None
-        cells, rays = self.sample_rays(self.train_pixel_sampler.num_rays_per_batch)
-        batch: dict[str, Any] = {"indices": cells}
-        if self.views is not None:
-            batch["latents"] = self.views.at(cells)
-            if step % self.steps_per_view == 0:
-                batch["view"] = self._whole_view(self._train_cells.next_view())
-        return rays, batch
+        num_rays = self.train_pixel_sampler.num_rays_per_batch
+        if self.views is None:
+            cells, rays = self.sample_rays(num_rays)
+            return rays, {"indices": cells}
+        cells = self._train_cells.sample_open(num_rays, self.views)
+        batch: dict[str, Any] = {"indices": cells, "latents": self.views.at(cells)}
+        if step % self.steps_per_view == 0:
+            batch["view"] = self._whole_view(self._train_cells.next_view())
+        return self.train_ray_generator(cells.to(self.device)), batch
 
     def next_eval(self, step: int) -> tuple[RayBundle, dict[str, Any]]:
         """Returns random rays of the held-out views and their latents."""
@@ -197,7 +207,8 @@ class LatentDataManager(EditableDataManager):
         assert self.views is not None
         rays = self.train_ray_generator.cameras.generate_rays(camera_indices=index, keep_shape=True)
         target = self.views.replaced.get(index, self.views.originals[index])
-        return WholeView(rays, target, self._train_valid[index].to(target.device))
+        valid = self._train_valid[index] & ~self.views.kept_out_of(index)
+        return WholeView(rays, target, valid.to(target.device))
 
     def _lent_autoencoder(self) -> Autoencoder:
         if self.autoencoder is None:

@@ -148,7 +148,8 @@ class EditSession:
         self.require_editor()
         assert self.editor is not None
         schedule = EditSchedule(self.config.schedule, self.scene.num_views, self.first_edit_step)
-        self.update = IterativeDatasetUpdate(self.scene, self.editor, schedule, self.layers)
+        keep_out = self.config.keep_waiting_out
+        self.update = IterativeDatasetUpdate(self.scene, self.editor, schedule, self.layers, keep_out)
         if self._loaded_edit:
             self.update.load_state_dict(self._loaded_edit)
         if self.begun:

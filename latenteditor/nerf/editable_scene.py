@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.models.nerfacto import NerfactoModel
 from torch import Tensor
@@ -42,6 +42,10 @@ class TrainingScene:
     def replace(self, view: int, target: SceneView) -> None:
         """Trains the view towards this from now on."""
         self.datamanager.replace_view(view, target)
+
+    def keep_out(self, view: int, cells: Bool[Tensor, "1 rows columns"] | None) -> None:
+        """Trains on none of these latent cells of the view from now on; None trains on all of it."""
+        self.datamanager.keep_out(view, cells)
 
     def views_from(
         self, camera: Cameras

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
 from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.data.datamanagers.base_datamanager import VanillaDataManager, VanillaDataManagerConfig
 from nerfstudio.data.datasets.base_dataset import InputDataset
@@ -39,6 +40,9 @@ class EditableViews:
         self._columns = torch.tensor([original.shape[2] for original in self.originals])
         num_cells = torch.tensor([original.shape[1] * original.shape[2] for original in self.originals])
         self._first_cell = num_cells.cumsum(0) - num_cells
+        self._kept_out = torch.zeros(int(num_cells.sum()), dtype=torch.bool)
+        self.kept_out_changes = 0
+        """How often something was kept out of training, or put back."""
 
     @property
     def targets(self) -> list[Float[Tensor, "channels _ _"]]:
@@ -66,10 +70,33 @@ class EditableViews:
             self._write(index, self.originals[index])
         self.replaced = {}
 
+    def keep_out(self, index: int, cells: Bool[Tensor, "1 rows columns"] | None) -> None:
+        """Learns nothing from these latent cells of view `index` from now on; None puts all of it back."""
+        rows, columns = self.originals[index].shape[-2:]
+        first = int(self._first_cell[index])
+        kept_out = self._kept_out[first : first + rows * columns]
+        kept_out[:] = False
+        if cells is not None:
+            kept_out |= F.interpolate(cells[None].float().cpu(), (rows, columns), mode="nearest-exact").flatten() > 0
+        self.kept_out_changes += 1
+
+    def kept_out_of(self, index: int) -> Bool[Tensor, "rows columns"]:
+        """What of view `index` nothing is learnt from."""
+        rows, columns = self.originals[index].shape[-2:]
+        first = int(self._first_cell[index])
+        return self._kept_out[first : first + rows * columns].view(rows, columns)
+
+    def are_kept_out(self, cells: Int[Tensor, "rays 3"]) -> Bool[Tensor, " rays"]:
+        """From which of the cells given as (view, row, column) nothing is learnt."""
+        return self._kept_out[self._index(cells)]
+
     def at(self, cells: Int[Tensor, "rays 3"]) -> Float[Tensor, "rays channels"]:
         """Returns the targets of cells given as (view, row, column)."""
+        return self._cells[self._index(cells).to(self._cells.device)]
+
+    def _index(self, cells: Int[Tensor, "rays 3"]) -> Int[Tensor, " rays"]:
         views, rows, columns = cells.cpu().unbind(dim=-1)
-        return self._cells[(self._first_cell[views] + rows * self._columns[views] + columns).to(self._cells.device)]
+        return self._first_cell[views] + rows * self._columns[views] + columns
 
     def _write(self, index: int, target: Tensor) -> None:
         first = int(self._first_cell[index])
@@ -129,6 +156,10 @@ class EditableDataManager(VanillaDataManager[Photographs]):
     def replace_view(self, index: int, target: Float[Tensor, "channels rows columns"]) -> None:
         """Trains the view of dataset index `index` towards `target` from now on."""
         self.load_views().replace(index, target)
+
+    def keep_out(self, index: int, cells: Bool[Tensor, "1 rows columns"] | None) -> None:
+        """Learns nothing from these latent cells of view `index` from now on; None puts all of it back."""
+        self.load_views().keep_out(index, cells)
 
     def reset_views(self) -> None:
         """Trains every view towards its original again."""

@@ -31,6 +31,10 @@ class EditingConfig:
     reconstruction_steps: int = 3000
     """Steps that learn the scene before the first edit, where no run is loaded with --load-dir. As many as
     latent-nerfacto trains."""
+    keep_waiting_out: bool = True
+    """Trains on no part of a view that the prompt will change and has not yet: the cells of its mask, widened by one,
+    come back with the view's edit. Without this they pull the scene back to what it was. Nothing is kept out where
+    there is no mask, or where it is nearly the whole view. Our choice; the benchmark has the figures."""
     edits_per_picture: int = 10
     """A view edit with its mask goes to tensorboard (or wandb) every this many view edits. Our choice."""
 

@@ -119,7 +119,10 @@ class ImageDataManager(EditableDataManager):
         self.train_count += 1
         assert self.train_pixel_sampler is not None
         pixels = self._train_patches.sample(self.train_pixel_sampler)
-        return self.train_ray_generator(pixels.to(self.device)), self._batch(pixels, self.views)
+        batch = self._batch(pixels, self.views)
+        if self.views is not None and self.views.kept_out_changes:
+            batch["kept_out"] = self.views.are_kept_out(pixels)
+        return self.train_ray_generator(pixels.to(self.device)), batch
 
     def next_eval(self, step: int) -> tuple[RayBundle, dict[str, Any]]:
         """Returns patches of rays of the held-out views and their colors."""

@@ -109,6 +109,10 @@ class In2nModel(NerfactoModel):
         self, outputs: dict[str, Any], batch: dict[str, Any], metrics_dict: dict[str, Tensor] | None = None
     ) -> dict[str, Tensor]:
         """Returns L1, LPIPS between patches, and nerfacto's regularizers."""
+        if "kept_out" in batch:
+            # Shown as wanted, a pixel teaches nothing, neither by itself nor within a patch.
+            shown, kept_out = outputs["rgb"].detach(), batch["kept_out"].to(self.device)[:, None]
+            batch = {**batch, "image": torch.where(kept_out, shown, batch["image"].to(self.device))}
         losses = super().get_loss_dict(outputs, batch, metrics_dict)
         if self.config.lpips_loss_mult > 0:
             rendered, wanted = (
@@ -165,6 +169,9 @@ class In2nPipelineConfig(VanillaPipelineConfig, EditingConfig):
     autoencoder: str | None = None
     """Hub id or local folder of the autoencoder that images enter and leave the latents through; None is the one
     of the InstructPix2Pix that edits, as in Instruct-NeRF2NeRF."""
+    keep_waiting_out: bool = False
+    """Trains on no part of a view that the prompt will change and has not yet, where there is a mask, see latenteditor.
+    Instruct-NeRF2NeRF trains on all of it."""
     reconstruction_steps: int = 5000
     """Steps that learn the scene before the first edit, where no run is loaded with --load-dir. Our choice;
     Instruct-NeRF2NeRF wants a nerfacto run, of 30,000 steps."""

@@ -225,12 +225,13 @@ class LatentNerfactoModel(LatentDisplay):
             outputs["weights_list"], outputs["ray_samples_list"]
         )
         losses["distortion_loss"] = self.config.distortion_loss_mult * metrics_dict["distortion"]
-        if "adapted" in outputs:
+        if "adapted" in outputs and batch["view"].valid.any():
             view: WholeView = batch["view"]
             error = (outputs["adapted"] - self._normalized(view.latents)) ** 2
             losses["adapter_loss"] = self.config.adapter_loss_mult * error[:, view.valid].mean()
             if self.config.decoded_loss_mult > 0:
-                decoded_error = self._decoded_error(outputs["adapted"], view.latents)
+                shown = self._scaled(outputs["adapted"].detach())
+                decoded_error = self._decoded_error(outputs["adapted"], torch.where(view.valid, view.latents, shown))
                 losses["decoded_loss"] = self.config.decoded_loss_mult * decoded_error
         if self.config.predict_normals:
             orientation, predicted = (

@@ -19,6 +19,7 @@ class PerfectScene:
         generator = torch.Generator().manual_seed(0)
         self.originals = [torch.randn(4, 8, 10 if view % 2 else 12, generator=generator) for view in range(num_views)]
         self.targets = [original.clone() for original in self.originals]
+        self.kept_out: dict[int, torch.Tensor] = {}
 
     @property
     def num_views(self) -> int:
@@ -32,6 +33,11 @@ class PerfectScene:
 
     def replace(self, view, latents):
         self.targets[view] = latents
+
+    def keep_out(self, view, cells):
+        self.kept_out = {number: kept for number, kept in self.kept_out.items() if number != view}
+        if cells is not None:
+            self.kept_out[view] = cells
 
 
 class AddOne:
@@ -55,6 +61,17 @@ def latent_update(scene: PerfectScene, **schedule) -> IterativeDatasetUpdate:
     editor = LatentEditor(KnownEdit(change()), config)
     update = IterativeDatasetUpdate(scene, editor, EditSchedule(EditScheduleConfig(**schedule), NUM_VIEWS))
     update.begin([PROMPT], PROMPT)
+    return update
+
+
+def patient_update(scene: PerfectScene, changes=None, **config) -> IterativeDatasetUpdate:
+    """An update of latents that keeps out of training what waits for its edit."""
+    changes = change() if changes is None else changes
+    editor = LatentEditor(KnownEdit(changes), EditConfig(PROMPT, guidance=Guidance(2.0, 1.2), **config))
+    schedule = EditSchedule(EditScheduleConfig(), NUM_VIEWS)
+    update = IterativeDatasetUpdate(scene, editor, schedule, keep_waiting_out=True)
+    update.begin([PROMPT], PROMPT)
+    update.survey()
     return update
 
 
@@ -306,3 +323,79 @@ def test_an_edit_of_another_scene_is_refused():
     state = stateless_update(PerfectScene()).state_dict()
     with pytest.raises(ValueError, match="saved edit is of 5 views and the scene has 4"):
         IterativeDatasetUpdate(PerfectScene(4), AddOne(), EditSchedule(EditScheduleConfig(), 4)).load_state_dict(state)
+
+
+def test_what_waits_for_its_edit_is_kept_out_of_training_until_it_comes():
+    scene = PerfectScene()
+    update = patient_update(scene)
+    assert sorted(scene.kept_out) == list(range(NUM_VIEWS))
+    for kept in scene.kept_out.values():
+        assert torch.equal(kept[0].any(dim=1), torch.arange(8) < 4), "the three rows, and the cells beside them"
+    update.edit_views([1, 3])
+    assert sorted(scene.kept_out) == [0, 2, 4]
+    update.edit_views([0, 2, 4])
+    assert not scene.kept_out
+
+
+@pytest.mark.parametrize("leave", ["switch", "remove", "reset", "take_back"])
+def test_what_waited_is_put_back_when_its_layer_goes(leave):
+    scene = PerfectScene()
+    update = patient_update(scene)
+    if leave != "take_back":
+        update.edit_views([0])
+    {
+        "switch": lambda: update.switch(1, False),
+        "remove": lambda: update.remove(1),
+        "reset": update.reset,
+        "take_back": update.take_back,
+    }[leave]()
+    assert not scene.kept_out
+    if leave == "switch":
+        update.switch(1, True)
+        assert sorted(scene.kept_out) == [1, 2, 3, 4]
+
+
+def test_each_layer_keeps_out_what_it_waits_for():
+    scene = PerfectScene()
+    update = patient_update(scene)
+    update.edit_views([0, 1])
+    update.begin([PROMPT], "again")
+    update.survey()
+    assert sorted(scene.kept_out) == list(range(NUM_VIEWS)), "two views for the new layer alone, three for both"
+    update.edit_views([2])
+    assert sorted(scene.kept_out) == list(range(NUM_VIEWS)), "the first layer has not edited it yet"
+    update.remove(1)
+    assert sorted(scene.kept_out) == [0, 1, 3, 4]
+
+
+def test_a_saved_edit_keeps_out_what_it_kept_out():
+    scene = PerfectScene()
+    update = patient_update(scene)
+    update.edit_views([0])
+    again, layers = PerfectScene(), LayerStack()
+    layers.load_state_dict(update.layers.state_dict())
+    editor = LatentEditor(KnownEdit(change()), EditConfig(PROMPT, guidance=Guidance(2.0, 1.2)))
+    schedule = EditSchedule(EditScheduleConfig(), NUM_VIEWS)
+    resumed = IterativeDatasetUpdate(again, editor, schedule, layers, keep_waiting_out=True)
+    resumed.load_state_dict(update.state_dict())
+    resumed.show_layers()
+    assert sorted(again.kept_out) == sorted(scene.kept_out) == [1, 2, 3, 4]
+    assert all(torch.equal(again.kept_out[view], scene.kept_out[view]) for view in again.kept_out)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda scene: patient_update(scene, torch.ones(4, 8, 1)),
+        lambda scene: patient_update(scene, mask="none"),
+        stateless_update,
+        latent_update,
+    ],
+    ids=["nearly all", "no mask", "no survey", "not asked for"],
+)
+def test_nothing_is_kept_out_where_no_region_is_known_or_wanted(make):
+    scene = PerfectScene()
+    update = make(scene)
+    update.survey()
+    update.edit_views([0])
+    assert not scene.kept_out

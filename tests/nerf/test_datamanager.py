@@ -84,3 +84,29 @@ def test_masked_cells_are_never_drawn(make_datamanager, capture_folder, tmp_path
 def test_masks_that_hide_everything_are_refused():
     with pytest.raises(ValueError, match="leave no latent cell"):
         CellSampler([torch.zeros(2, 2, dtype=torch.bool)])
+
+
+def test_cells_that_are_kept_out_are_not_trained_on_and_come_back(make_datamanager):
+    data = make_datamanager()
+    for view, latents in enumerate(data.load_views().originals):
+        left = torch.zeros(1, *latents.shape[-2:], dtype=torch.bool)
+        left[..., : latents.shape[-1] // 2] = True
+        data.keep_out(view, left)
+    drawn = torch.cat([data.next_train(step)[1]["indices"] for step in range(8)])
+    columns = torch.tensor([latents.shape[-1] for latents in data.originals])[drawn[:, 0]]
+    assert (drawn[:, 2] >= columns // 2).all()
+    whole = [batch["view"].valid for _, batch in map(data.next_train, range(16)) if "view" in batch]
+    assert whole
+    assert all(not valid[:, : valid.shape[1] // 2].any() and valid[:, valid.shape[1] // 2 :].all() for valid in whole)
+    asked_for_all, _ = data.sample_rays(4096)
+    assert (asked_for_all[:, 2] == 0).any(), "what is measured on all cells still is"
+    data.keep_out(0, None)
+    drawn = torch.cat([data.next_train(step)[1]["indices"] for step in range(8)])
+    assert set(drawn[drawn[:, 2] == 0][:, 0].tolist()) == {0}
+
+
+def test_where_everything_is_kept_out_training_goes_on_with_all(make_datamanager):
+    data = make_datamanager()
+    for view, latents in enumerate(data.load_views().originals):
+        data.keep_out(view, torch.ones(1, *latents.shape[-2:], dtype=torch.bool))
+    assert len(data.next_train(0)[1]["indices"])

@@ -46,6 +46,9 @@ class KnownScene(TrainingScene):
     def replace(self, view, target):
         self.targets[view] = target
 
+    def keep_out(self, view, cells):
+        pass
+
     def views_from(self, camera):
         return self.originals[0][None], self.targets[0][None]
 

@@ -37,3 +37,16 @@ def test_cells_are_found_in_views_of_any_size():
     views = EditableViews([torch.arange(24.0).view(2, 3, 4), torch.arange(10.0).view(2, 5, 1)])
     cells = torch.tensor([[0, 2, 3], [1, 4, 0], [0, 0, 0]])
     assert views.at(cells).tolist() == [[11.0, 23.0], [4.0, 9.0], [0.0, 12.0]]
+
+
+def test_what_is_kept_out_comes_in_latent_cells_and_goes_view_by_view():
+    views = EditableViews([torch.zeros(3, 4, 8), torch.zeros(3, 2, 2)])
+    assert views.kept_out_changes == 0
+    views.keep_out(0, torch.tensor([[[False, True], [False, False]]]))
+    assert views.kept_out_of(0).tolist() == [[False] * 4 + [True] * 4] * 2 + [[False] * 8] * 2
+    assert not views.kept_out_of(1).any()
+    views.keep_out(1, torch.ones(1, 2, 2, dtype=torch.bool))
+    cells = torch.tensor([[0, 0, 4], [1, 1, 1], [0, 3, 7]])
+    assert views.are_kept_out(cells).tolist() == [True, True, False]
+    views.keep_out(0, None)
+    assert views.are_kept_out(cells).tolist() == [False, True, False]

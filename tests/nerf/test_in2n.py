@@ -281,6 +281,29 @@ def test_the_loss_is_l1_and_lpips_of_the_patches(make_edit, lpips_file):
     assert any(parameter.grad is not None and parameter.grad.any() for parameter in model.field.parameters())
 
 
+def test_a_pixel_that_is_kept_out_teaches_nothing(make_edit):
+    pipeline = runs.set_up(make_edit()).pipeline
+    data, model = pipeline.datamanager, pipeline.in2n_model
+    rays, batch = data.next_train(0)
+    assert "kept_out" not in batch
+    outputs = model(rays)
+    colors = outputs["rgb"].detach().requires_grad_()
+
+    def gradient(batch):
+        metrics = {"distortion": torch.zeros(())}
+        loss = model.get_loss_dict({**outputs, "rgb": colors}, batch, metrics)["rgb_loss"]
+        return torch.autograd.grad(loss, colors)[0].any(dim=1)
+
+    everywhere = gradient(batch)
+    view = int(batch["indices"][0, 0])
+    data.keep_out(view, torch.ones(1, 1, 1, dtype=torch.bool))
+    batch["kept_out"] = data.views.are_kept_out(batch["indices"])
+    of_the_view = batch["indices"][:, 0] == view
+    assert torch.equal(batch["kept_out"], of_the_view)
+    assert torch.equal(gradient(batch), everywhere & ~of_the_view)
+    assert "kept_out" in data.next_train(1)[1]
+
+
 def test_training_with_lpips_and_without_its_weights_is_refused_before_it_starts(make_edit, monkeypatch, tmp_path):
     def offline(*args, **kwargs):
         raise OSError("no such host")
