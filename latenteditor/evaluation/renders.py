@@ -6,17 +6,16 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-import yaml
 from jaxtyping import Float
 from nerfstudio.cameras.camera_paths import get_path_from_json
 from nerfstudio.cameras.cameras import Cameras, CameraType
 from nerfstudio.models.nerfacto import NerfactoModel
 from nerfstudio.pipelines.base_pipeline import Pipeline
-from nerfstudio.utils.eval_utils import eval_setup
 from nerfstudio.utils.rich_utils import get_progress
 from torch import Tensor
 
 from latenteditor.evaluation.reprojection import Frame, PerspectiveCamera
+from latenteditor.nerf.loaded_run import load_run
 
 
 class RenderedRun(NamedTuple):
@@ -52,7 +51,8 @@ def render_run(config: Path, camera_path: Path | None) -> RenderedRun:
     Raises:
         ValueError: A file is missing or holds something else, or the run has no held-out views.
     """
-    step, pipeline, method = _load(config)
+    loaded, pipeline, step = load_run(config)
+    method = str(loaded.method_name)
     if camera_path is None:
         cameras, names = _held_out_cameras(config, pipeline)
     else:
@@ -148,20 +148,6 @@ def make_frame(image: Float[Tensor, "3 height width"], depth: Float[Tensor, "hei
             distortion=torch.zeros(6) if distortion is None else distortion.reshape(-1)[:6],
         ),
     )
-
-
-def _load(config: Path) -> tuple[int, Pipeline, str]:
-    """A run's pipeline with its newest checkpoint."""
-    if not config.is_file():
-        raise ValueError(f"There is no run's config {config}: pass the config.yml that ns-train wrote.")
-    try:
-        loaded, pipeline, _, step = eval_setup(config, test_mode="test")
-    except (yaml.YAMLError, AssertionError, IndexError) as error:
-        raise ValueError(
-            f"The run of {config} could not be loaded ({error!r}): pass the config.yml that ns-train wrote beside the "
-            "run's nerfstudio_models."
-        ) from error
-    return step, pipeline, str(loaded.method_name)
 
 
 def _held_out_cameras(config: Path, pipeline: Pipeline) -> tuple[Cameras, list[str]]:

@@ -114,7 +114,7 @@ class LatentDataManager(EditableDataManager):
             **kwargs: What the host passes on.
         """
         self.autoencoder: Autoencoder | None = autoencoder
-        self._cache_dir: Path | None = config.latent_cache_dir
+        self.cache_dir: Path | None = config.latent_cache_dir
         self._statistics: ViewStatistics | None = None
         super().__init__(config, *args, **kwargs)
 
@@ -146,8 +146,8 @@ class LatentDataManager(EditableDataManager):
     ) -> list[TrainingCallback]:
         """Encodes the photographs, now that training will follow and the output folder is known."""
         trainer = training_callback_attributes.trainer
-        if self._cache_dir is None and trainer is not None:
-            self._cache_dir = Path(trainer.config.output_dir) / ".latents"
+        if self.cache_dir is None and trainer is not None:
+            self.cache_dir = Path(trainer.config.output_dir) / ".latents"
         self.load_views()
         return super().get_training_callbacks(training_callback_attributes)
 
@@ -231,4 +231,4 @@ class LatentDataManager(EditableDataManager):
         return [F.adaptive_avg_pool2d(mask, size)[0] == 1 for mask, size in zip(masks, sizes, strict=True)]
 
     def _encode(self, photographs: ResizedPhotographs, dataset: InputDataset) -> list[EncodedView]:
-        return encode_photographs(photographs, dataset, self._lent_autoencoder(), self.device, self._cache_dir)
+        return encode_photographs(photographs, dataset, self._lent_autoencoder(), self.device, self.cache_dir)

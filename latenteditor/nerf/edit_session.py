@@ -16,7 +16,7 @@ from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.utils.rich_utils import CONSOLE
 from torch import Tensor
 
-from latenteditor.editing.dataset_update import EditedView, IterativeDatasetUpdate
+from latenteditor.editing.dataset_update import EditedView, IterativeDatasetUpdate, Resumable
 from latenteditor.editing.delta_mask import require_usable
 from latenteditor.editing.edit_schedule import EditSchedule
 from latenteditor.editing.editor import Editor, LatentEditor, noise_range
@@ -123,6 +123,13 @@ class EditSession:
             self.editor = self._load_editor(self.layers, self.costs)
         assert self.latent_editor is not None
         return self.latent_editor
+
+    def recalled_editor(self) -> LatentEditor:
+        """What edits latents, with what it knew of the views when the loaded edit was saved."""
+        found = self.require_editor()
+        if isinstance(self.editor, Resumable) and self._loaded_edit.get("editor"):
+            self.editor.load_state_dict(self._loaded_edit["editor"])
+        return found
 
     def instructions(self, prompt: str) -> list[str]:
         """Returns the instructions in a prompt; it is kept whole where there is no mask.

@@ -1,0 +1,1 @@
+"""What leaves as something others read: edited photographs as a dataset, the sharp scene learnt from them, a report."""
