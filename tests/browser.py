@@ -59,8 +59,10 @@ class Page:
         """Drives the page behind a DevTools socket, and writes screenshots into a folder."""
         self.complaints: list[str] = []
         """What the page did not catch."""
+        self.logged: list[str] = []
+        """What the browser logged about it as an error: what it could not load or was not allowed to, for example."""
         self._socket, self._folder, self._numbers = socket, folder, count(1)
-        for domain in ("Page", "Runtime"):
+        for domain in ("Page", "Runtime", "Log"):
             self.command(f"{domain}.enable")
 
     def command(self, method: str, **parameters: Any) -> dict[str, Any]:
@@ -107,6 +109,11 @@ class Page:
         self.run(f"{self._labelled(label)}.select()")
         for letter in text:
             self.command("Input.dispatchKeyEvent", type="char", text=letter)
+
+    def key(self, name: str, code: int) -> None:
+        """Presses and releases a key that writes nothing, by its name and its number on Windows."""
+        for kind in ("rawKeyDown", "keyUp"):
+            self.command("Input.dispatchKeyEvent", type=kind, key=name, code=name, windowsVirtualKeyCode=code)
 
     def value(self, label: str) -> str:
         """What a box or a list shows."""
@@ -161,6 +168,10 @@ class Page:
         if event["method"] == "Runtime.exceptionThrown":
             details = parameters["exceptionDetails"]
             self.complaints.append(details.get("exception", {}).get("description", details["text"]))
+        if event["method"] == "Log.entryAdded" and parameters["entry"]["level"] == "error":
+            self.logged.append(parameters["entry"]["text"])
+        if event["method"] == "Runtime.consoleAPICalled" and parameters["type"] == "error":
+            self.logged.append(json.dumps(parameters["args"]))
 
 
 _SHOWN = "[...document.querySelectorAll('[role=option]')].filter(one => one.checkVisibility())"
