@@ -16,6 +16,7 @@ COMMANDS = {
     "preview": "What a prompt does to one photograph or view, before a scene is edited by it.",
     "evaluate": "What an edit came to: the edited scene against the unedited one.",
     "write-dataset": "The edited photographs and masks of a run, as a dataset that any tool reads.",
+    "finish": "A sharp scene of an edited run, by any method of nerfstudio: ordinary, and for ns-export too.",
     "edit-scene": "A recipe of configs/ from photographs to figures.",
     "demo": "A built-in world from photographs to an edited scene, measured against the truth.",
     "benchmark": "The methods against each other on built-in worlds, second by second.",

@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parent.parent / "latenteditor"
 HEAVY = ("diffusers", "transformers", "nerfstudio")
 
 LAYERS = (
-    ("figures", "pictures", "options", "peak_memory", "runs"),
+    ("devices", "figures", "pictures", "options", "peak_memory", "runs"),
     ("language", "editing"),
     ("networks",),
     ("nerf",),

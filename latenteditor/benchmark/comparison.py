@@ -25,6 +25,7 @@ from latenteditor.benchmark.report import BASELINE, Edit, machine, markdown, sum
 from latenteditor.benchmark.runs import PICTURE, Job, run_job
 from latenteditor.benchmark.settings import METHODS, BenchmarkConfig, MethodName, Representation, reconstruction_steps
 from latenteditor.benchmark.world_runs import WorldFolder, require_editor
+from latenteditor.devices import default_device
 from latenteditor.figures import write_figures
 from latenteditor.pictures import grid, read_image, write_picture
 from latenteditor.runs import Say
@@ -54,7 +55,7 @@ class ComparisonConfig(BenchmarkConfig):
     """What a method may lose outside the region against in2n's finished edit, in dB, to be as good as that."""
     clock: Clock = "seconds"
     """What the times in the table and the plot count; points.csv has both."""
-    device: str = "cuda" if torch.cuda.is_available() else "cpu"
+    device: str = default_device()
     """Where to train: any device nerfstudio knows. The GPU where there is one."""
 
 

@@ -98,7 +98,7 @@ def run_job(job: Job, folder: Path) -> dict[str, Any]:
 
 def checkpoints(folder: Path, representation: Representation) -> Path:
     """Where a reconstruction's run leaves its scene."""
-    method = "latent-nerfacto" if representation == "latents" else "nerfacto"
+    method = "latent-nerfacto" if representation == "latents" else "dense-nerfacto"
     return folder / "runs/world" / method / RECONSTRUCTED / "nerfstudio_models"
 
 

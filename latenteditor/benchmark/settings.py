@@ -9,10 +9,10 @@ from nerfstudio.engine.trainer import TrainerConfig
 from nerfstudio.pipelines.base_pipeline import VanillaPipelineConfig
 
 from latenteditor import methods
-from latenteditor.benchmark.dense_scene import DenseIn2nModelConfig
 from latenteditor.benchmark.world_runs import WorldConfig
 from latenteditor.editing.editor import EditConfig
 from latenteditor.miniature.settings import EDIT
+from latenteditor.nerf.dense_scene import DenseIn2nModelConfig
 from latenteditor.nerf.latent_field import Encoding
 from latenteditor.options import set_options
 
@@ -134,7 +134,7 @@ def reconstruction_config(
         edited: Any = config.pipeline
         # LPIPS comes with the edit: Instruct-NeRF2NeRF starts from a nerfacto, which is trained without.
         config.pipeline = VanillaPipelineConfig(datamanager=edited.datamanager, model=edited.model)
-        config.method_name = "nerfacto"
+        config.method_name = "dense-nerfacto"
         options = _colour_options(replace(settings, lpips_weights=None))
     options |= _run_options(settings, world, output, RECONSTRUCTED, device, steps)
     set_options(config, {**options, **_decay(config, representation, settings)})

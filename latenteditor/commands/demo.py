@@ -14,6 +14,7 @@ import torch
 
 from latenteditor.benchmark.world_edit import Stage, edit_world, medians, table
 from latenteditor.benchmark.world_runs import WorldConfig, WorldFolder, require_editor
+from latenteditor.devices import default_device
 from latenteditor.figures import write_figures
 from latenteditor.runs import say
 from latenteditor.worlds import instructions
@@ -35,7 +36,7 @@ class Args(WorldConfig):
     """The first world; the built-in editor was trained on the worlds from 0 on."""
     num_worlds: int = 1
     """How many worlds to edit, of the seeds from the first on."""
-    device: str = "cuda" if torch.cuda.is_available() else "cpu"
+    device: str = default_device()
     """Where to train: any device nerfstudio knows. The GPU where there is one."""
     last_stage: Stage = "report"
     """The stage after which to stop."""

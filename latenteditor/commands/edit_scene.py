@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import torch
 import tyro
 
+from latenteditor.devices import default_device
 from latenteditor.recipes.plan import Plan, make_plan
 from latenteditor.recipes.recipe import Recipe, read_recipe
 from latenteditor.recipes.stages import StageFailed, make_stages, run_stages, show_stage
@@ -33,7 +33,7 @@ class Args:
     """Edits with this method instead of the recipe's, as latenteditor-tiny or in2n."""
     output_dir: Path = Path("outputs")
     """Runs land in it, under the scene's name. Recipes with the same reconstruction share it."""
-    device: str = "cuda" if torch.cuda.is_available() else "cpu"
+    device: str = default_device()
     """Where to train: any device nerfstudio knows."""
     dry_run: bool = False
     """Prints the commands and runs none of them."""

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from latenteditor.devices import default_device
 from latenteditor.evaluation.comparison import load_lpips
 from latenteditor.evaluation.directions import try_clip
 from latenteditor.evaluation.frames import read_frames
@@ -59,7 +60,7 @@ class Args:
     depth_tolerance: float = 0.02
     """By which share of its distance a point may miss the depth that a neighbouring frame sees, and still count as the
     same surface. Our choice; higher compares more pixels, some of them of different surfaces."""
-    device: str = "cuda" if torch.cuda.is_available() else "cpu"
+    device: str = default_device()
     """Where CLIP and LPIPS compute: any torch device. Runs are rendered where nerfstudio decides."""
 
 

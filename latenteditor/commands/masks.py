@@ -10,11 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from latenteditor.benchmark.mask_comparison import MASKS, PLAIN, compare_worlds, cost_table, mask_table, psnr_table
 from latenteditor.benchmark.mask_edits import COMPOSITE, UNEDITED, MaskEdits, edit_with_masks
 from latenteditor.benchmark.world_runs import WorldConfig, WorldFolder, require_editor
+from latenteditor.devices import default_device
 from latenteditor.figures import write_figures
 from latenteditor.runs import say
 from latenteditor.worlds.instructions import recolouring_prompt
@@ -39,7 +38,7 @@ class Args(WorldConfig):
     least_region: float = 0.004
     """Share of a view's pixels that the true region must take for the view to count. May be changed for worlds that are
     measured already."""
-    device: str = "cuda" if torch.cuda.is_available() else "cpu"
+    device: str = default_device()
     """Where to train: any device nerfstudio knows. The GPU where there is one."""
 
 

@@ -9,9 +9,9 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
-import torch
 import tyro
 
+from latenteditor.devices import default_device
 from latenteditor.editing.editor import EditConfig, require_instruction
 from latenteditor.evaluation.photograph import find_view, read_photograph, transforms_file
 from latenteditor.evaluation.photograph_preview import (
@@ -55,7 +55,7 @@ class Args:
     image_size: int | None = 512
     """Pixels along the long side of the view when it is edited; None keeps its own. InstructPix2Pix edits best at
     512."""
-    device: str = "cuda" if torch.cuda.is_available() else "cpu"
+    device: str = default_device()
     """Any torch device."""
     overwrite: bool = False
     """Replaces a picture and figures of that name."""

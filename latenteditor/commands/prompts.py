@@ -9,10 +9,9 @@ views). Needs Linux or macOS.
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from latenteditor.benchmark.several_edits import NUM_SOLIDS, Experiment, draw_edits, edit_several
 from latenteditor.benchmark.world_runs import WorldConfig, WorldFolder, require_editor
+from latenteditor.devices import default_device
 from latenteditor.figures import write_figures
 from latenteditor.runs import say
 from latenteditor.worlds.several import draw_seeds
@@ -31,7 +30,7 @@ class Args(WorldConfig):
     on."""
     num_worlds: int = 1
     """How many worlds to edit."""
-    device: str = "cuda" if torch.cuda.is_available() else "cpu"
+    device: str = default_device()
     """Where to train: any device nerfstudio knows. The GPU where there is one."""
 
 
