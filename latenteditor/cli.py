@@ -13,6 +13,7 @@ from typing import Any
 from latenteditor import __version__
 
 COMMANDS = {
+    "edit": "From photographs to a sharp edited scene, with pictures, a video and a report.",
     "preview": "What a prompt does to one photograph or view, before a scene is edited by it.",
     "evaluate": "What an edit came to: the edited scene against the unedited one.",
     "write-dataset": "The edited photographs and masks of a run, as a dataset that any tool reads.",

@@ -6,6 +6,7 @@ Needs Linux or macOS.
 """
 
 import resource
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +17,10 @@ UNIT = 1 if sys.platform == "darwin" else 1024
 
 def main(file: Path, command: list[str]) -> int:
     """Runs the command, writes its peak to the file, and returns its exit code as a shell would state it."""
-    code = subprocess.run(command, check=False).returncode
+    process = subprocess.Popen(command)
+    # Who ends this process wants the command to end, and the command may have something to save.
+    signal.signal(signal.SIGTERM, lambda *_: process.terminate())
+    code = process.wait()
     file.write_text(str(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * UNIT))
     return code if code >= 0 else 128 - code
 

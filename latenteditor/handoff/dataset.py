@@ -25,7 +25,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 import numpy as np
-from nerfstudio.utils.rich_utils import get_progress
+from nerfstudio.utils.rich_utils import CONSOLE, get_progress
 from PIL import Image
 
 from latenteditor.figures import write_figures
@@ -86,6 +86,8 @@ def write_photographs(folder: Path, capture: Capture, edit: EditView) -> list[Wr
     with get_progress("Editing photographs", suffix="photographs/s") as progress:
         for view in progress.track(capture.views, total=len(capture.views)):
             written.append(_write_view(folder, view, edit))
+            if not CONSOLE.is_terminal:
+                CONSOLE.print(f"Photograph {len(written)} of {len(capture.views)}")
     return written
 
 

@@ -25,7 +25,7 @@ from latenteditor.nerf.checkpoints import checkpoint_paths
 DENSE = "dense-nerfacto"
 """The method for a machine without a GPU."""
 SPLATS = "splatfacto"
-DATASET, EXPERIMENT, NAME = "dataset", "finished", "run"
+DATASET, NAME = "dataset", "run"
 STEPS_FROM_BASE = 300
 """Training steps from an unedited run of the method. Measured by us: see docs/measurements.md."""
 OF_THE_CAPTURE = ("near_plane", "far_plane")
@@ -59,7 +59,7 @@ class Finish:
     @property
     def run(self) -> Path:
         """The folder of the run that comes of it."""
-        return self.output / EXPERIMENT / self.method / NAME
+        return self.output / self.method / NAME
 
 
 def default_method(device: str) -> str:
@@ -82,7 +82,8 @@ def finish_config(finish: Finish) -> TrainerConfig:
     config.data = finish.dataset
     if finish.base is None:
         _take(config.pipeline.model, edited.pipeline.model, OF_THE_CAPTURE)
-    config.output_dir, config.experiment_name, config.timestamp = finish.output, EXPERIMENT, NAME
+    config.output_dir, config.experiment_name = finish.output.parent, finish.output.name
+    config.timestamp = NAME
     config.method_name = finish.method
     config.machine.device_type = finish.device  # type: ignore[assignment]
     steps = finish.steps or (None if finish.base is None else STEPS_FROM_BASE)

@@ -1,0 +1,281 @@
+"""From photographs to a sharp edited scene: every command in its order, each in a process of its own.
+
+A whole edit has a folder::
+
+    report.html        what came of it, in one file
+    edited.mp4         a flight through the finished scene
+    runs/              the unedited scene in latents and in colours, and the edit of the first
+    finished/dataset/  the edited photographs
+    finished/          and the run that was learnt from them
+    pictures/          held-out views before and after
+    logs/, seconds.json, memory.json, prompt.txt
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from latenteditor.editing.editor import EditConfig
+from latenteditor.handoff.finish import DATASET, DENSE, NAME, SPLATS, read_config, read_run_folder
+from latenteditor.handoff.write import SETTLE_NOISE
+from latenteditor.options import all_options, words_of
+from latenteditor.runs import Run, Say, command_line, keep_to_prompt, run_stages, words_to_finish
+from latenteditor.watched import run_watched
+
+SCENE, FINISHED, LATENTS, EDITING = "scene", "finished", "latent-nerfacto", "latenteditor"
+SECONDS, MEMORY, LOGS, PICTURES, VIDEO, REPORT = (
+    "seconds.json", "memory.json", "logs", "pictures", "edited.mp4", "report.html",
+)  # fmt: skip
+NEVER = 1 << 30
+"""Steps between evaluations that nobody looks at."""
+STEPS_PER_SAVE = 200
+"""Steps that a killed process may lose."""
+
+
+@dataclass
+class WholeEditConfig:
+    """What is done to a capture."""
+
+    edit: EditConfig = field(default_factory=EditConfig)
+    """The edit, as in --pipeline.edit of ns-train. With --edit.model miniature, the defaults are those that suit the
+    built-in editor. Its prompt is --prompt."""
+    autoencoder: str | None = None
+    """Hub id or local folder of the autoencoder of the scene of latents; None is that of --edit.model."""
+    image_size: int | None = 512
+    """Pixels along the long side of a photograph when it is edited; None keeps its own. The edited photographs and the
+    finished scene have the native size in any case. InstructPix2Pix edits best at 512."""
+    dataparser: str = "nerfstudio-data"
+    """The format of the capture, as ns-train names its dataparsers: nerfstudio-data, colmap, instant-ngp-data, ..."""
+    reconstruction_steps: int = 3000
+    """Training steps of the unedited scene of latents. As many as latent-nerfacto trains."""
+    base_steps: int | None = None
+    """Training steps of the unedited scene of colours; None takes the method's own number."""
+    edit_steps: int = 1000
+    """Training steps in which views are edited."""
+    steps_per_edit: int = 10
+    """Training steps from one edited view to the next. From Instruct-NeRF2NeRF."""
+    finish_steps: int | None = None
+    """Training steps of the finish, see `latenteditor finish`."""
+    settle_noise: float = SETTLE_NOISE
+    """What each photograph is edited from, see `latenteditor write-dataset`."""
+    near_plane: float | None = None
+    """Distance from a camera within which there is nothing, in the units of the scene; None takes each method's own."""
+    num_pictures: int = 4
+    """Held-out views in the report, at most."""
+    picture_size: int = 512
+    """Pixels along the long side of those, and of the video."""
+    video_frames: int = 48
+    """Frames of the video, at most; 0 makes none."""
+
+
+@dataclass(frozen=True)
+class WholeEdit:
+    """A capture, and where everything that is made of it lies."""
+
+    data: Path
+    """The capture, absolute."""
+    folder: Path
+    """The folder of everything, absolute."""
+    prompt: str
+    """What to change."""
+    method: str
+    """The method that finishes."""
+    config: WholeEditConfig
+    """How."""
+    device: str
+    """Any device nerfstudio knows."""
+    base: Path | None = None
+    """The config.yml of an unedited run of the method, if there is one."""
+    reconstruction: Path | None = None
+    """That of an unedited run of latent-nerfacto, if there is one."""
+
+    @property
+    def needs_base(self) -> bool:
+        """Whether the unedited scene of colours has to be learnt first.
+
+        Splats are learnt from the edited photographs alone: where they lie is settled early, and not unlearnt.
+        """
+        return self.base is None and not self.method.startswith(SPLATS)
+
+    @property
+    def base_config(self) -> Path | None:
+        """The config.yml of the unedited scene of colours; None where there is none."""
+        return self.run(self.method).config if self.needs_base else self.base
+
+    @property
+    def latents(self) -> Path:
+        """The checkpoints of the unedited scene of latents."""
+        if self.reconstruction is None:
+            return self.run(LATENTS).checkpoints
+        return read_run_folder(self.reconstruction) / "nerfstudio_models"
+
+    @property
+    def finished(self) -> Path:
+        """The config.yml of the finished scene."""
+        return self.folder / FINISHED / self.method / NAME / "config.yml"
+
+    @property
+    def dataset(self) -> Path:
+        """The folder of the edited photographs."""
+        return self.folder / FINISHED / DATASET
+
+    def run(self, method: str) -> Run:
+        """A run of a method in this folder."""
+        return Run(self.folder, method, experiment=SCENE)
+
+
+def make(whole: WholeEdit, say: Say, last_stage: str | None = None) -> dict[str, float]:
+    """Does what is not done yet, and returns the seconds of each stage.
+
+    Raises:
+        ValueError: A command fails, or the folder belongs to another prompt.
+    """
+    whole.folder.mkdir(parents=True, exist_ok=True)
+    keep_to_prompt(whole.folder, whole.prompt)
+    work = stages(whole, say)
+    return run_stages(work, whole.folder / SECONDS, last_stage or list(work)[-1], say)
+
+
+def stages(whole: WholeEdit, say: Say) -> dict[str, Callable[[], object]]:
+    """The stages by name, in their order."""
+    from latenteditor.handoff.outcome import render_pictures, render_video, write_report
+
+    work: dict[str, Callable[[], object]] = {}
+    if whole.reconstruction is None:
+        work["reconstruction"] = lambda: _train(whole, LATENTS, whole.config.reconstruction_steps, say)
+    if whole.needs_base:
+        work["colours"] = lambda: _train(whole, whole.method, base_steps(whole), say)
+    work["edit"] = lambda: _edit(whole, say)
+    work["photographs"] = lambda: _watch(whole, "photographs", dataset_command(whole), say)
+    work["finish"] = lambda: _watch(whole, "finish", finish_command(whole), say)
+    work["pictures"] = lambda: render_pictures(whole, say)
+    if whole.config.video_frames:
+        work["video"] = lambda: render_video(whole, say)
+    work["report"] = lambda: write_report(whole)
+    return work
+
+
+def base_steps(whole: WholeEdit) -> int:
+    """Training steps of the unedited scene of colours."""
+    from nerfstudio.configs.method_configs import all_methods
+
+    return whole.config.base_steps or all_methods[whole.method].max_num_iterations
+
+
+def train_command(whole: WholeEdit, method: str, *words: object) -> list[str]:
+    """Trains a run in the folder, by ns-train."""
+    config = whole.config
+    near = [] if config.near_plane is None else ["--pipeline.model.near-plane", config.near_plane]
+    parser = [] if config.dataparser == "nerfstudio-data" else [config.dataparser]
+    return command_line(
+        "ns-train", method, "--data", whole.data, "--output-dir", whole.run(method).output_dir,
+        "--experiment-name", SCENE, "--timestamp", whole.run(method).name, "--machine.device-type", whole.device,
+        "--vis", "tensorboard", "--steps-per-save", STEPS_PER_SAVE, "--steps-per-eval-image", NEVER,
+        "--steps-per-eval-batch", NEVER, "--steps-per-eval-all-images", NEVER, *near, *words, *parser,
+    )  # fmt: skip
+
+
+def latent_words(whole: WholeEdit) -> list[str]:
+    """What scenes of latents share."""
+    config = whole.config
+    return command_line(
+        "--pipeline.autoencoder", config.autoencoder or config.edit.model,
+        "--pipeline.datamanager.image-size", config.image_size,
+    )  # fmt: skip
+
+
+def edit_command(whole: WholeEdit, *words: object) -> list[str]:
+    """Edits the scene of latents; `words` say from where, and for how long."""
+    edit = all_options(replace(whole.config.edit, prompt=whole.prompt), ("pipeline", "edit"))
+    every = ("--pipeline.schedule.steps-per-edit", whole.config.steps_per_edit)
+    return train_command(whole, EDITING, *latent_words(whole), *words_of(edit), *every, *words)
+
+
+def dataset_command(whole: WholeEdit) -> list[str]:
+    """Writes the edited photographs."""
+    return command_line(
+        "latenteditor", "write-dataset", "--load-config", whole.run(EDITING).config, "--output-dir", whole.dataset,
+        "--settle-noise", whole.config.settle_noise,
+    )  # fmt: skip
+
+
+def finish_command(whole: WholeEdit) -> list[str]:
+    """Learns the finished scene from them."""
+    base = [] if whole.base_config is None else ["--base", whole.base_config]
+    steps = [] if whole.config.finish_steps is None else ["--steps", whole.config.finish_steps]
+    return command_line(
+        "latenteditor", "finish", "--load-config", whole.run(EDITING).config, "--output-dir", whole.folder / FINISHED,
+        "--method", whole.method, "--device", whole.device, *base, *steps,
+    )  # fmt: skip
+
+
+def require_whole(whole: WholeEdit) -> None:
+    """Refuses what would fail after hours.
+
+    Raises:
+        ValueError: There is no such capture, no such method or run, or nothing is asked for.
+    """
+    from nerfstudio.configs.method_configs import all_methods
+
+    if not whole.data.exists():
+        raise ValueError(f"There is no capture {whole.data}: pass a folder that ns-process-data wrote.")
+    if not whole.prompt.strip():
+        raise ValueError('There is no prompt: say what to change, as in --prompt "make the sphere red".')
+    if whole.method not in all_methods:
+        raise ValueError(f"There is no method {whole.method!r}: ns-train --help lists those that there are.")
+    if whole.method.startswith(SPLATS) and torch.device(whole.device).type != "cuda":
+        raise ValueError(
+            f"{whole.method} needs CUDA, and the device is {whole.device}: finish with --method {DENSE} here, or write "
+            "the edited photographs with `latenteditor write-dataset` and train it on them on a machine with a GPU."
+        )
+    for config, method in ((whole.base, whole.method), (whole.reconstruction, LATENTS)):
+        if config is None:
+            continue
+        found = read_config(config).method_name
+        read_run_folder(config)
+        if found != method:
+            raise ValueError(f"The run of {config} is one of {found}, and one of {method} is needed.")
+
+
+def note_memory(whole: WholeEdit, stage: str, held: int) -> None:
+    """Writes down how many bytes a stage held."""
+    file = whole.folder / MEMORY
+    known = json.loads(file.read_text()) if file.exists() else {}
+    file.write_text(json.dumps({**known, stage: held}, indent=2) + "\n")
+
+
+def _train(whole: WholeEdit, method: str, steps: int, say: Say) -> None:
+    """Trains what remains of an unedited scene."""
+    run, stage = whole.run(method), "reconstruction" if method == LATENTS else "colours"
+    if run.is_finished(steps - 1):
+        return
+    words = latent_words(whole) if method == LATENTS else []
+    _watch(whole, stage, train_command(whole, method, *words, *words_to_finish(run, 0, steps - 1)), say)
+
+
+def _edit(whole: WholeEdit, say: Say) -> None:
+    """Edits what remains."""
+    run = whole.run(EDITING)
+    start = newest_step(whole.latents) + 1
+    last = start + whole.config.edit_steps - 1
+    if run.is_finished(last):
+        return
+    load = run.checkpoints if run.newest_step is not None else whole.latents
+    left = last - (run.newest_step if run.newest_step is not None else start - 1)
+    _watch(whole, "edit", edit_command(whole, "--max-num-iterations", left, "--load-dir", load), say)
+
+
+def newest_step(checkpoints: Path) -> int:
+    """The step of the newest checkpoint in a folder."""
+    from latenteditor.nerf.checkpoints import checkpoint_paths
+
+    return max(int(path.stem.split("-")[1]) for path in checkpoint_paths(checkpoints))
+
+
+def _watch(whole: WholeEdit, stage: str, command: list[str], say: Say) -> Any:
+    """Runs a stage's command, tells how far it is, and notes its memory."""
+    note_memory(whole, stage, run_watched(command, whole.folder / LOGS / f"{stage}.log", stage, say))
