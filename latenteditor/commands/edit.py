@@ -20,15 +20,15 @@ from latenteditor.networks.models import MINIATURE
 from latenteditor.runs import say
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Args(WholeEditConfig):
     """Which capture, what to change, and how."""
 
-    data: Path = Path()
+    data: Path
     """The capture's folder, as ns-process-data writes it."""
-    prompt: str = ""
+    prompt: str
     """What to change, as in "turn the bear into a panda"."""
-    output_dir: Path = Path()
+    output_dir: Path
     """Folder of everything. Pass it again to go on where it was interrupted."""
     method: str | None = None
     """The method of the finished scene: nerfacto, splatfacto or any other that ns-train knows. None takes splatfacto
@@ -50,9 +50,6 @@ def parse_args(words: Sequence[str]) -> Args:
 
 def main(args: Args) -> None:
     """Does what is not done yet, and says where to look."""
-    for name in ("data", "output_dir"):
-        if getattr(args, name) == Path():
-            raise ValueError(f"Pass --{name.replace('_', '-')}, a folder.")
     config = WholeEditConfig(**{entry.name: getattr(args, entry.name) for entry in fields(WholeEditConfig)})
     whole = WholeEdit(
         data=args.data.absolute(),

@@ -111,7 +111,6 @@ def write_report(whole: WholeEdit) -> None:
         },
         commands=[
             f"ns-viewer --load-config {whole.finished}",
-            *([] if whole.method.startswith("splat") else []),
             *commands,
         ],
         video=video if video.is_file() else None,
