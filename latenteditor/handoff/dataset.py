@@ -94,7 +94,7 @@ def write_photographs(folder: Path, capture: Capture, edit: EditView) -> list[Wr
 def describe_written(folder: Path, capture: Capture, written: Sequence[WrittenView]) -> dict[str, Any]:
     """The photographs in nerfstudio's format, with all that the capture's own description says.
 
-    The cloud of points that it names is copied.
+    The cloud of points that it names is copied, if there is one.
     """
     description = deepcopy(capture.description) if capture.description is not None else describe(capture)
     frames = description["frames"]
@@ -111,8 +111,8 @@ def describe_written(folder: Path, capture: Capture, written: Sequence[WrittenVi
             view for view in written if other in view.view.splits
         ]
         description[f"{split}_filenames"] = [f"{IMAGES}/{view.name}" for view in found]
-    points = description.get("ply_file_path")
-    if points is not None and capture.folder is not None:
+    points = description.pop("ply_file_path", None)
+    if points is not None and capture.folder is not None and (capture.folder / points).is_file():
         description["ply_file_path"] = str(inner_path(points))
         _copy(capture.folder / points, folder / description["ply_file_path"])
     return description
