@@ -7,13 +7,12 @@ ns-export gaussian-splat.
 
 import shlex
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from latenteditor.devices import default_device
 from latenteditor.handoff.finish import (
     DATASET,
-    FORMAT,
     Finish,
     default_method,
     finish_config,
@@ -22,7 +21,7 @@ from latenteditor.handoff.finish import (
     require_same_edit,
     set_up_finish,
 )
-from latenteditor.handoff.write import SETTLE_NOISE, write_edited_dataset
+from latenteditor.handoff.write import WriteConfig, write_edited_dataset
 from latenteditor.runs import say
 
 
@@ -42,8 +41,8 @@ class Args:
     done, and what was not edited stays as sharp as it was."""
     steps: int | None = None
     """Training steps. None takes 300 from a base, and the method's own number without one."""
-    settle_noise: float = SETTLE_NOISE
-    """What each photograph is edited from, see `latenteditor write-dataset`."""
+    photographs: WriteConfig = field(default_factory=WriteConfig)
+    """How the edited photographs are written, see `latenteditor write-dataset`."""
     device: str = default_device()
     """Where to train: any device nerfstudio knows. The GPU where there is one."""
 
@@ -60,12 +59,14 @@ def main(args: Args) -> None:
         steps=args.steps,
         device=args.device,
     )
+    if args.photographs.format != "nerfstudio":
+        raise ValueError("The finish reads nerfstudio's format: leave --photographs.format as it is.")
     finish_config(finish)  # Refused now rather than after the edits.
     if finish.dataset.exists():
         require_same_edit(finish.dataset, finish.edited)
     else:
         command = shlex.join(["latenteditor", *sys.argv[1:]])
-        write_edited_dataset(finish.edited, finish.dataset, FORMAT, args.settle_noise, command)
+        write_edited_dataset(finish.edited, finish.dataset, args.photographs, command)
     if not is_finished(finish):
         require_device(finish)
         set_up_finish(finish).train()

@@ -4,7 +4,8 @@ Written in nerfstudio's format, or as COLMAP leaves one (see ``colmap``), a fold
 
     images/           one photograph for each of the capture's, at its native size and by its name
     edit_masks/       for each that was edited, how much of each pixel is the edit's, in greys
-    masks/            the capture's own masks, where it has some
+    masks/            what to train on, where that is not everything: the capture's own masks, less what shows in an
+                      unedited photograph and is edited in others
     transforms.json   all that the capture's own description says, or sparse/0 as COLMAP writes it
     edit.json         what was edited, by what, by which command
 
@@ -19,12 +20,13 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
+from jaxtyping import Bool
 from nerfstudio.utils.rich_utils import CONSOLE, get_progress
 from PIL import Image
 
@@ -41,8 +43,15 @@ LOSSLESS = (".png", ".bmp", ".tif", ".tiff")
 LEFT_OUT = ("depth_file_path",)
 """What of a frame describes the unedited scene."""
 
-EditView = Callable[[CapturedView, np.ndarray], Overlay | None]
-"""Edits a photograph; None where nothing in it is to change."""
+
+class KeptOut(NamedTuple):
+    """What a photograph should not show any more, and does, because it was not edited."""
+
+    pixels: Bool[np.ndarray, "height width"]
+
+
+EditView = Callable[[CapturedView, np.ndarray], Overlay | KeptOut | None]
+"""Edits a photograph, or says what of it is not to be trained on; None where nothing in it is to change."""
 
 
 @dataclass(frozen=True)
@@ -81,13 +90,18 @@ def new_folder(folder: Path) -> Iterator[Path]:
 
 
 def write_photographs(folder: Path, capture: Capture, edit: EditView) -> list[WrittenView]:
-    """Writes every photograph of a capture, edited where there is something to edit, and the masks."""
+    """Writes every photograph of a capture, edited where there is something to edit, and the masks.
+
+    Where one has a mask of what to train on all get one: nerfstudio reads masks of all photographs or of none.
+    """
     written = []
     with get_progress("Editing photographs", suffix="photographs/s") as progress:
         for view in progress.track(capture.views, total=len(capture.views)):
             written.append(_write_view(folder, view, edit))
             if not CONSOLE.is_terminal:
                 CONSOLE.print(f"Photograph {len(written)} of {len(capture.views)}")
+    if any(view.mask is not None for view in written):
+        return [view if view.mask is not None else _with_white_mask(folder, view) for view in written]
     return written
 
 
@@ -155,6 +169,9 @@ def _write_view(folder: Path, view: CapturedView, edit: EditView) -> WrittenView
     picture = read_picture(view.photograph, view.turned)
     pixels = np.asarray(picture)
     overlay = edit(view, np.ascontiguousarray(pixels[..., :3]))
+    if isinstance(overlay, KeptOut):
+        mask = _write_kept_out(folder, relative, view.mask, overlay.pixels)
+        overlay = None
     if overlay is None and not view.turned:
         _copy(view.photograph, folder / IMAGES / relative)
         return WrittenView(view, str(relative), mask, 0.0, own_file=True)
@@ -167,6 +184,24 @@ def _write_view(folder: Path, view: CapturedView, edit: EditView) -> WrittenView
         _save(folder / EDIT_MASKS / relative.with_suffix(".png"), (overlay.share * 255).round().astype(np.uint8))
     _save(folder / IMAGES / relative, pixels)
     return WrittenView(view, str(relative), mask, share, own_file=False)
+
+
+def _write_kept_out(folder: Path, photograph: PurePosixPath, own: Path | None, pixels: np.ndarray) -> str:
+    """Writes a mask without what is kept out, and returns its path."""
+    kept = ~pixels
+    if own is not None:
+        with Image.open(own) as opened:
+            kept &= np.asarray(opened.resize(kept.shape[::-1], Image.Resampling.NEAREST)) > 0
+    name = f"{MASKS}/{photograph.with_suffix('.png')}"
+    _save(folder / name, kept.astype(np.uint8) * 255)
+    return name
+
+
+def _with_white_mask(folder: Path, written: WrittenView) -> WrittenView:
+    """A photograph with a mask that keeps all of it."""
+    with Image.open(folder / IMAGES / written.name) as opened:
+        nothing = np.zeros(opened.size[::-1], bool)
+    return replace(written, mask=_write_kept_out(folder, PurePosixPath(written.name), None, nothing))
 
 
 def _below(path: PurePosixPath, folder: str) -> PurePosixPath:

@@ -17,7 +17,7 @@ import yaml
 from nerfstudio.data.dataparsers.nerfstudio_dataparser import NerfstudioDataParserConfig
 from nerfstudio.engine.trainer import Trainer, TrainerConfig
 
-from latenteditor.handoff.dataset import EDIT, Format
+from latenteditor.handoff.dataset import EDIT
 from latenteditor.handoff.region_rays import RegionRays, train_on_region
 from latenteditor.handoff.transforms import as_written
 from latenteditor.nerf.checkpoints import checkpoint_paths
@@ -215,7 +215,3 @@ def require_same_edit(dataset: Path, edited: Path) -> None:
             f"{dataset} was written from {found.get('run', 'something else')}, not from {edited}: choose another "
             "--output-dir."
         )
-
-
-FORMAT: Format = "nerfstudio"
-"""What the finish reads."""

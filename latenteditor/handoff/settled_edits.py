@@ -22,7 +22,9 @@ from latenteditor.editing.failures import MOST_FAILURES, CannotEdit, mark_consta
 from latenteditor.editing.layers import Layer
 from latenteditor.editing.pixel_editor import PixelEditor
 from latenteditor.handoff.capture_views import CapturedView
-from latenteditor.handoff.overlay import Overlay, lay_over
+from latenteditor.handoff.coverage import choose_views
+from latenteditor.handoff.dataset import KeptOut
+from latenteditor.handoff.overlay import WIDENED, Overlay, lay_over, soft_region, tidy
 from latenteditor.nerf.editing_pipeline import EditingPipeline
 from latenteditor.nerf.photographs import resize_cameras
 from latenteditor.networks.autoencoder import Autoencoder, resize, working_size
@@ -34,13 +36,14 @@ Photograph = UInt8[np.ndarray, "height width 3"]
 class SettledEdits:
     """What an edited scene makes of its capture's photographs, one at a time."""
 
-    def __init__(self, pipeline: EditingPipeline, noise: float) -> None:
+    def __init__(self, pipeline: EditingPipeline, noise: float, views: int | None = None) -> None:
         """Loads the editor, and what it knows of the views.
 
         Args:
             pipeline: An edited scene.
             noise: What each edit starts from, as a fraction of the schedule: 1 draws anew, less keeps to what the scene
                 shows.
+            views: How many training views to edit at most; in the others the region is kept out. None edits all.
 
         Raises:
             ValueError: There is no such noise, or no such editor.
@@ -57,14 +60,17 @@ class SettledEdits:
         schedule = self._editor.denoiser.noise_schedule
         self._start = schedule.timestep_at(noise)
         schedule.descending_timesteps(self._start, self._config.denoising_steps)
+        self._chosen = None if views is None else self._choose(views)
 
     @property
     def layers(self) -> list[Layer]:
         """The layers that are switched on, from the lowest to the highest."""
         return self._layers
 
-    def edit(self, view: CapturedView, photograph: Photograph) -> Overlay | None:
+    def edit(self, view: CapturedView, photograph: Photograph) -> Overlay | KeptOut | None:
         """The photograph as the scene's active layers change it; None where nothing in it is to change.
+
+        One that is not edited though there is something to edit tells where that is.
 
         Raises:
             CannotEdit: The denoiser fails, by whatever noise.
@@ -73,7 +79,28 @@ class SettledEdits:
             return None
         if view.train_index is None:
             return self._shown(view, photograph)
+        if self._chosen is not None and view.train_index not in self._chosen:
+            region = self._region(view.train_index)
+            if not region.any():
+                return None
+            shown = soft_region(dilate(tidy(region)[None], WIDENED)[0], (photograph.shape[0], photograph.shape[1]))
+            return KeptOut(shown.numpy() > 0)
         return self._edited(view.train_index, photograph)
+
+    def _choose(self, count: int) -> list[int]:
+        """The training views to edit."""
+        if count < 1:
+            raise ValueError(f"At least 1 view is to be edited, not {count}.")
+        cameras = [self._datamanager.camera(index) for index in range(self._scene.num_views)]  # type: ignore[operator]
+        positions = torch.cat([camera.camera_to_worlds[:, :3, 3].cpu() for camera in cameras])
+        shares = torch.stack([self._region(index).float().mean() for index in range(self._scene.num_views)])
+        return choose_views(positions, shares, count)
+
+    @torch.no_grad()
+    def _region(self, index: int) -> Bool[Tensor, "1 rows columns"]:
+        """Where any layer may change a training view."""
+        base = self._enter_latents(self._scene.original(index)[None])
+        return torch.stack([self._mask(layer, index, base).cpu() for layer in self._layers]).any(dim=0)
 
     @torch.no_grad()
     def _edited(self, index: int, photograph: Photograph) -> Overlay | None:

@@ -62,6 +62,8 @@ class WholeEditConfig:
     """Training steps of the finish, see `latenteditor finish`."""
     settle_noise: float = SETTLE_NOISE
     """What each photograph is edited from, see `latenteditor write-dataset`."""
+    views: int | None = None
+    """How many training views are edited for the finish, see `latenteditor write-dataset`."""
     near_plane: float | None = None
     """Distance from a camera within which there is nothing, in the units of the scene; None takes each method's own."""
     num_pictures: int = 4
@@ -199,7 +201,7 @@ def dataset_command(whole: WholeEdit) -> list[str]:
     """Writes the edited photographs."""
     return command_line(
         "latenteditor", "write-dataset", "--load-config", whole.run(EDITING).config, "--output-dir", whole.dataset,
-        "--settle-noise", whole.config.settle_noise,
+        "--settle-noise", whole.config.settle_noise, "--views", whole.config.views,
     )  # fmt: skip
 
 

@@ -11,8 +11,9 @@ from PIL import Image
 
 from latenteditor.commands import write_dataset
 from latenteditor.handoff.capture_views import read_capture
+from latenteditor.handoff.coverage import choose_views
 from latenteditor.handoff.settled_edits import SettledEdits
-from latenteditor.handoff.write import write_edited_dataset
+from latenteditor.handoff.write import WriteConfig, write_edited_dataset, write_pipeline
 from latenteditor.nerf.loaded_run import load_run
 from tests import runs
 
@@ -32,7 +33,7 @@ def whole_view_run(tmp_path_factory, tiny_world_folder, tiny_instruct_pix2pix_fo
 @pytest.fixture(scope="module")
 def written(whole_view_run, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("written") / "dataset"
-    args = write_dataset.Args(load_config=config_of(whole_view_run), output_dir=folder, settle_noise=0.5)
+    args = write_dataset.Args(settle_noise=0.5, load_config=config_of(whole_view_run), output_dir=folder)
     write_dataset.main(args)
     return folder
 
@@ -54,28 +55,28 @@ def test_every_photograph_is_edited_and_the_note_says_by_what(written, tiny_worl
 
 
 def test_what_is_written_is_written_again_alike(written, whole_view_run, tmp_path):
-    write_edited_dataset(config_of(whole_view_run), tmp_path / "again", noise=0.5)
+    write_edited_dataset(config_of(whole_view_run), tmp_path / "again", WriteConfig(settle_noise=0.5))
     for file in sorted((written / "images").iterdir()):
         assert (tmp_path / "again/images" / file.name).read_bytes() == file.read_bytes()
 
 
 def test_an_existing_folder_is_refused_before_anything_is_loaded(written, whole_view_run):
     with pytest.raises(ValueError, match="exists already, and nothing is written over"):
-        write_edited_dataset(config_of(whole_view_run), written)
+        write_edited_dataset(config_of(whole_view_run), written, WriteConfig())
     with pytest.raises(ValueError, match="There is no run's config"):
-        write_edited_dataset(written / "config.yml", written.parent / "other")
+        write_edited_dataset(written / "config.yml", written.parent / "other", WriteConfig())
     assert [folder.name for folder in written.parent.iterdir()] == ["dataset"]
 
 
 def test_an_unedited_run_is_written_as_the_capture_byte_for_byte(reconstructed_run, tiny_world_folder, tmp_path):
-    write_edited_dataset(config_of(reconstructed_run), tmp_path / "copy")
+    write_edited_dataset(config_of(reconstructed_run), tmp_path / "copy", WriteConfig())
     assert not (tmp_path / "copy/edit_masks").exists()
     for file in (tiny_world_folder / "images").iterdir():
         assert (tmp_path / "copy/images" / file.name).read_bytes() == file.read_bytes()
 
 
 def test_colmaps_format_comes_without_a_transforms_file(reconstructed_run, tmp_path):
-    write_edited_dataset(config_of(reconstructed_run), tmp_path / "copy", kind="colmap")
+    write_edited_dataset(config_of(reconstructed_run), tmp_path / "copy", WriteConfig("colmap"))
     assert sorted(file.name for file in (tmp_path / "copy").iterdir()) == ["edit.json", "images", "sparse"]
     assert sorted(file.name for file in (tmp_path / "copy/sparse/0").iterdir())[:2] == ["cameras.bin", "images.bin"]
 
@@ -119,7 +120,7 @@ def test_noise_beyond_the_schedule_is_refused(edited_run):
 
 def test_a_run_of_colours_is_written_too(tiny_world_folder, tiny_instruct_pix2pix_folder, tmp_path):
     trainer = runs.train(runs.in2n(tiny_world_folder, tiny_instruct_pix2pix_folder, tmp_path / "runs", steps=6))
-    written = write_edited_dataset(config_of(trainer), tmp_path / "dataset")
+    written = write_edited_dataset(config_of(trainer), tmp_path / "dataset", WriteConfig())
     assert len(written) == 7 and all(view.share > 0 for view in written)
 
 
@@ -129,6 +130,38 @@ def test_an_interrupted_writing_leaves_nothing(whole_view_run, tmp_path, monkeyp
 
     monkeypatch.setattr(SettledEdits, "edit", fail)
     with pytest.raises(KeyboardInterrupt):
-        write_edited_dataset(config_of(whole_view_run), tmp_path / "new/dataset")
+        write_edited_dataset(config_of(whole_view_run), tmp_path / "new/dataset", WriteConfig())
     assert not list((tmp_path / "new").iterdir())
     shutil.rmtree(tmp_path / "new")
+
+
+def test_of_few_edited_views_the_others_are_masked(edited_run, tiny_world_folder, tmp_path):
+    pipeline = load_run(config_of(edited_run)).pipeline
+    for index in range(5):
+        mask = torch.zeros(1, 4, 4, dtype=torch.bool)
+        mask[0, :2, :2] = index < 4
+        pipeline.session.layers.layers[0].masks[index] = mask
+    written = write_pipeline(pipeline, tmp_path, WriteConfig(views=2), {})
+    trained = [view for view in written if view.view.train_index is not None]
+    edited = [view for view in trained if view.share > 0]
+    assert len(edited) == 2 and len(trained) == 5
+    assert all(view.mask is not None for view in written), "nerfstudio reads masks of all or of none"
+    for view in trained:
+        kept = np.asarray(Image.open(tmp_path / view.mask)) > 0
+        masked = view not in edited and view.view.train_index < 4
+        assert kept.all() != masked and kept[26:, 26:].all()
+        if masked:
+            assert not kept[:15, :15].any()
+    data = json.loads((tmp_path / "transforms.json").read_text())
+    assert all((tmp_path / frame["mask_path"]).is_file() for frame in data["frames"])
+
+
+def test_views_are_chosen_for_what_they_see_and_from_all_around():
+    angles = torch.arange(12) * torch.pi / 6
+    positions = torch.stack([angles.cos(), angles.sin(), torch.zeros(12)], dim=1)
+    shares = torch.full((12,), 0.1)
+    shares[3], shares[4] = 0.2, 0.0
+    chosen = choose_views(positions, shares, 4)
+    assert chosen[0] == 3 and sorted(chosen) == [0, 3, 6, 9]
+    assert sorted(choose_views(positions, shares, 20)) == [view for view in range(12) if view != 4]
+    assert choose_views(positions, torch.zeros(12), 3) == []
