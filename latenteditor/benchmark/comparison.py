@@ -20,9 +20,10 @@ from typing import Any
 import torch
 
 from latenteditor.benchmark.curves import Clock, Point
+from latenteditor.benchmark.jobs import PICTURE, Job
 from latenteditor.benchmark.plots import write_overview, write_plot
 from latenteditor.benchmark.report import BASELINE, Edit, machine, markdown, summarise, write_points
-from latenteditor.benchmark.runs import PICTURE, Job, run_job
+from latenteditor.benchmark.runs import run_job
 from latenteditor.benchmark.settings import METHODS, BenchmarkConfig, MethodName, Representation, reconstruction_steps
 from latenteditor.benchmark.world_runs import WorldFolder, require_editor
 from latenteditor.devices import default_device
@@ -42,7 +43,9 @@ class ComparisonConfig(BenchmarkConfig):
     """Folder of everything, empty or new unless --resume is passed."""
     resume: bool = False
     """Goes on with what the folder holds: runs that ended are kept, and not run again."""
-    methods: tuple[MethodName, ...] = ("latenteditor", "latenteditor-field", "in2n", "in2n-mask", "alone")
+    methods: tuple[MethodName, ...] = (
+        "latenteditor-sharp", "latenteditor", "in2n", "in2n-mask", "in2n-mask-waits", "alone",
+    )  # fmt: skip
     """The contestants. Times to the same quality need in2n among them."""
     first_seed: int = 3_000_200
     """The first world; worlds with fewer solids than prompts are passed over. The built-in editor was trained on the
@@ -177,7 +180,11 @@ def edit_by(
     method, seed = METHODS[name], folder.seed
     learnt = scenes.learn(method.representation) if method else {"seconds": None, "psnr": None}
     base = scenes.path(method.representation) if method else None
-    job = Job(folder.data, config.device, plain_settings(config), method=name, prompt=prompt, base=base)
+    latents = None
+    if method is not None and method.finish:
+        scenes.learn("latents")
+        latents = scenes.path("latents")
+    job = Job(folder.data, config.device, plain_settings(config), None, name, prompt, base, latents)
     result = run_job(job, path)
     edit = read_edit(name, seed, prompt, result, learnt)
     last = edit.points[-1]

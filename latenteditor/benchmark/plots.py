@@ -11,6 +11,7 @@ from latenteditor.benchmark.curves import Clock
 from latenteditor.benchmark.report import BASELINE, Edit, reach
 
 COLOURS = {
+    "latenteditor-sharp": "tab:green",
     "latenteditor": "tab:blue",
     "latenteditor-eager": "tab:purple",
     "latenteditor-field": "tab:cyan",

@@ -13,67 +13,35 @@ import os
 import shutil
 import sys
 import traceback
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable
+from dataclasses import asdict, replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
-from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackLocation
-from nerfstudio.engine.trainer import Trainer, TrainerConfig
-from torch import Tensor
+from nerfstudio.engine.trainer import Trainer
 
 from latenteditor.benchmark.curves import Point
+from latenteditor.benchmark.jobs import PICTURE, Job, call_after_steps, checkpoints, costs, set_up, write_row
 from latenteditor.benchmark.quality import masks_iou, quality, render
 from latenteditor.benchmark.settings import (
     METHODS,
-    RECONSTRUCTED,
-    BenchmarkConfig,
-    MethodName,
-    Representation,
     edit_config,
     reconstruction_config,
 )
+from latenteditor.benchmark.sharp_run import edit_and_finish
 from latenteditor.benchmark.stopwatch import Stopwatch
 from latenteditor.editing.editor import edit_from_noise
 from latenteditor.figures import write_figures
 from latenteditor.networks.autoencoder import load_autoencoder
 from latenteditor.networks.instruct_pix2pix import load_instruct_pix2pix
 from latenteditor.options import flatten
-from latenteditor.pictures import eight_bits, to_picture, write_picture
+from latenteditor.pictures import eight_bits
 from latenteditor.worlds.held_out import HeldOut, read_held_out
 
-RESULT, LOG, PICTURE = "result.json", "log.txt", "held-out.png"
-
-
-@dataclass(frozen=True)
-class Job:
-    """One run."""
-
-    world: Path
-    """The dataset's folder."""
-    device: str
-    """Any device nerfstudio knows."""
-    settings: BenchmarkConfig
-    """Sizes and options, the same for all runs."""
-    reconstruct: Representation | None = None
-    """The scene to learn, if that is what to do."""
-    method: MethodName | None = None
-    """The method that edits, if that is what to do."""
-    prompt: str = ""
-    """The instruction."""
-    base: Path | None = None
-    """The folder of the run that learnt the scene, if one is edited."""
-    budget_seconds: float | None = None
-    """When to end the reconstruction; None ends it after its steps."""
-
-    @property
-    def request(self) -> dict[str, Any]:
-        """It in what JSON knows, but for where it is: what must be the same for its result to stand."""
-        content = {**asdict(self), "world": self.world.parent.name, "base": self.base and self.base.name}
-        return json.loads(json.dumps(content, default=str))
+RESULT, LOG = "result.json", "log.txt"
 
 
 def run_job(job: Job, folder: Path) -> dict[str, Any]:
@@ -94,12 +62,6 @@ def run_job(job: Job, folder: Path) -> dict[str, Any]:
         names = [option.dotted for option in flatten(job.request) if begun.get(option.names, ...) != option.value]
         raise ValueError(f"{folder} was begun with other {', '.join(names)}: choose another --output.")
     return found
-
-
-def checkpoints(folder: Path, representation: Representation) -> Path:
-    """Where a reconstruction's run leaves its scene."""
-    method = "latent-nerfacto" if representation == "latents" else "dense-nerfacto"
-    return folder / "runs/world" / method / RECONSTRUCTED / "nerfstudio_models"
 
 
 def _in_own_process(job: Job, folder: Path) -> None:
@@ -133,7 +95,7 @@ def perform(job: Job, folder: Path) -> None:
     load_before = os.getloadavg()[0]
     np.random.seed(job.settings.seed)
     torch.manual_seed(job.settings.seed)
-    work = _reconstruct if job.reconstruct else _edit_alone if job.method == "alone" else _edit
+    work = _work(job)
     content = {
         "request": job.request,
         **work(job, folder),
@@ -145,13 +107,21 @@ def perform(job: Job, folder: Path) -> None:
     os.replace(partial, folder / RESULT)
 
 
+def _work(job: Job) -> Callable[[Job, Path], dict[str, Any]]:
+    """What does a run's work."""
+    if job.reconstruct is not None:
+        return _reconstruct
+    method = METHODS[job.method] if job.method else None
+    return _edit_alone if method is None else edit_and_finish if method.finish else _edit
+
+
 def _reconstruct(job: Job, folder: Path) -> dict[str, Any]:
     """Learns an unedited scene. Encoding or reading the photographs counts, importing libraries does not."""
     assert job.reconstruct is not None
     watch = Stopwatch(torch.device(job.device))
     watch.start()
     config = reconstruction_config(job.reconstruct, job.settings, job.world, folder / "runs", job.device)
-    trainer = _set_up(config)
+    trainer = set_up(config)
     prepared, steps = watch.elapsed, 0
 
     def after_step(step: int) -> None:
@@ -162,12 +132,12 @@ def _reconstruct(job: Job, folder: Path) -> dict[str, Any]:
         if steps == config.max_num_iterations or trainer.stop_training:
             watch.stop()
 
-    _call_after_steps(trainer, after_step)
+    call_after_steps(trainer, after_step)
     trainer.train()
     images = render(trainer.pipeline)
     views = read_held_out(job.world, "")
-    _write_row(folder / PICTURE, images)
-    return {"setup_seconds": prepared, "steps": steps, "psnr": quality(images, views).inside, **_costs(watch)}
+    write_row(folder / PICTURE, images)
+    return {"setup_seconds": prepared, "steps": steps, "psnr": quality(images, views).inside, **costs(watch)}
 
 
 def _edit(job: Job, folder: Path) -> dict[str, Any]:
@@ -179,21 +149,21 @@ def _edit(job: Job, folder: Path) -> dict[str, Any]:
     base = checkpoints(job.base, method.representation)
     config = edit_config(method, job.prompt, job.settings, job.world, folder / "runs", base, job.device)
     with setup.running():
-        trainer = _set_up(config)
+        trainer = set_up(config)
     progress = _Progress(job, trainer, watch, views)
     progress.measure()
-    _call_after_steps(trainer, progress.after_step)
+    call_after_steps(trainer, progress.after_step)
     watch.start()
     trainer.train()
     watch.stop()  # Where the views show nothing that the prompt is about.
-    _write_row(folder / PICTURE, progress.images)
+    write_row(folder / PICTURE, progress.images)
     pipeline: Any = trainer.pipeline
     points = progress.points
     return {
         "setup_seconds": setup.seconds,
         "seconds_per_view_edit": pipeline.update.progress.seconds_per_edit if points[-1].view_edits else float("nan"),
         "points": [asdict(point) for point in points],
-        **_costs(watch),
+        **costs(watch),
         "peak_memory_mib": max(setup.peak_memory, watch.peak_memory),
     }
 
@@ -248,41 +218,12 @@ def _edit_alone(job: Job, folder: Path) -> dict[str, Any]:
             latents = autoencoder.encode(photograph[None].to(autoencoder.device))
             images.append(autoencoder.decode(edit_from_noise(denoiser, latents, latents, config)).cpu())
     edited = eight_bits(torch.cat(images))
-    _write_row(folder / PICTURE, edited)
+    write_row(folder / PICTURE, edited)
     point = Point(watch.seconds, watch.cpu_seconds, 0, len(images), 0, *quality(edited, views))
     return {
         "setup_seconds": setup.seconds,
         "seconds_per_view_edit": watch.seconds / len(images),
         "points": [asdict(point)],
-        **_costs(watch),
+        **costs(watch),
         "peak_memory_mib": max(setup.peak_memory, watch.peak_memory),
     }
-
-
-def _set_up(config: TrainerConfig) -> Trainer:
-    """A trainer as ns-train makes it, before its first step."""
-    config.save_config()
-    trainer: Any = config.setup(local_rank=0, world_size=1)
-    trainer.setup()
-    return trainer
-
-
-def _call_after_steps(trainer: Trainer, after_step: Any) -> None:
-    """Lets something be called after each training step, as the last of the trainer's callbacks."""
-    trainer.callbacks.append(TrainingCallback([TrainingCallbackLocation.AFTER_TRAIN_ITERATION], after_step))
-
-
-def _costs(watch: Stopwatch) -> dict[str, float]:
-    """What a watch has counted."""
-    return {
-        "seconds": watch.seconds,
-        "cpu_seconds": watch.cpu_seconds,
-        "rays": watch.rays,
-        "peak_memory_mib": watch.peak_memory,
-        "peak_gpu_memory_mib": watch.peak_gpu_memory,
-    }
-
-
-def _write_row(file: Path, images: Float[Tensor, "views 3 height width"]) -> None:
-    """A picture of views side by side."""
-    write_picture(file, to_picture(torch.cat(list(images), dim=2)))

@@ -11,6 +11,7 @@ from nerfstudio.pipelines.base_pipeline import VanillaPipelineConfig
 from latenteditor import methods
 from latenteditor.benchmark.world_runs import WorldConfig
 from latenteditor.editing.editor import EditConfig
+from latenteditor.handoff.write import SETTLE_NOISE
 from latenteditor.miniature.settings import EDIT
 from latenteditor.nerf.dense_scene import DenseIn2nModelConfig
 from latenteditor.nerf.latent_field import Encoding
@@ -20,7 +21,14 @@ Representation = Literal["latents", "colours"]
 """What a scene is made of."""
 Mask = Literal["per-view", "field", "none"]
 MethodName = Literal[
-    "latenteditor", "latenteditor-eager", "latenteditor-field", "in2n", "in2n-mask", "in2n-mask-waits", "alone"
+    "latenteditor-sharp",
+    "latenteditor",
+    "latenteditor-eager",
+    "latenteditor-field",
+    "in2n",
+    "in2n-mask",
+    "in2n-mask-waits",
+    "alone",
 ]
 
 
@@ -33,9 +41,12 @@ class Method(NamedTuple):
     """Where it may change a view."""
     waits: bool
     """Whether what waits for its edit is kept out of training."""
+    finish: bool = False
+    """Whether a scene of colours is learnt from what a scene of latents was edited to."""
 
 
 METHODS: dict[MethodName, Method | None] = {
+    "latenteditor-sharp": Method("colours", "per-view", waits=True, finish=True),
     "latenteditor": Method("latents", "per-view", waits=True),
     "latenteditor-eager": Method("latents", "per-view", waits=False),
     "latenteditor-field": Method("latents", "field", waits=True),
@@ -81,6 +92,18 @@ class BenchmarkConfig(WorldConfig):
     The table shows how well either scene came out: too few steps make in2n's edit worse than it is."""
     max_edit_seconds: float | None = None
     """Ends every edit after that long, whatever its steps; None never does."""
+    sharp_edit_steps: int = 48
+    """Training steps of the edit in latents that `latenteditor-sharp` finishes."""
+    sharp_views: int | None = 8
+    """Training views that it edits for its finish; None edits all."""
+    sharp_noise: float = SETTLE_NOISE
+    """What it edits them from, as a fraction of the noise schedule."""
+    sharp_draws: int = 1
+    """Noise draws that its delta scores are averaged over."""
+    sharp_finish_steps: int = 120
+    """Training steps of the finish."""
+    sharp_steps_per_point: int = 20
+    """Training steps of the finish from one measurement to the next."""
     steps_per_point: int = 48
     """Training steps from one measurement to the next. The clock stands still meanwhile."""
     seed: int = 0
@@ -144,8 +167,12 @@ def reconstruction_config(
 def edit_config(
     method: Method, prompt: str, settings: BenchmarkConfig, world: Path, output: Path, base: Path, device: str
 ) -> TrainerConfig:
-    """A run that edits the scene whose checkpoints are in `base`."""
-    if method.representation == "latents":
+    """A run that edits the scene whose checkpoints are in `base`: one of latents where it is finished in colours."""
+    representation, edit, steps = method.representation, settings.edit, settings.edit_steps
+    if method.finish:
+        draws = replace(edit.delta_mask, draws=settings.sharp_draws)
+        representation, edit, steps = "latents", replace(edit, delta_mask=draws), settings.sharp_edit_steps
+    if representation == "latents":
         config, options = copy.deepcopy(methods.latenteditor.config), _latent_options(settings)
     else:
         config, options = _in2n_config(settings), _colour_options(settings)
@@ -153,10 +180,10 @@ def edit_config(
         config,
         {
             **options,
-            **_run_options(settings, world, output, EDITED, device, settings.edit_steps),
-            **_decay(config, method.representation, settings),
+            **_run_options(settings, world, output, EDITED, device, steps),
+            **_decay(config, representation, settings),
             "load_dir": base,
-            "pipeline.edit": replace(settings.edit, prompt=prompt, mask=method.mask),
+            "pipeline.edit": replace(edit, prompt=prompt, mask=method.mask),
             "pipeline.schedule.steps_per_edit": settings.steps_per_edit,
             "pipeline.keep_waiting_out": method.waits,
             "pipeline.edits_per_picture": NEVER,

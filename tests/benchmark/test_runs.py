@@ -8,15 +8,16 @@ from typing import Any
 
 import pytest
 import torch
+from latenteditor.benchmark.dense_scene import DenseIn2nModel, DenseIn2nModelConfig
 from nerfstudio.cameras.rays import RayBundle
 from nerfstudio.data.scene_box import SceneBox
 from nerfstudio.model_components.scene_colliders import NearFarCollider
 
 from latenteditor import methods
 from latenteditor.benchmark import runs
-from latenteditor.benchmark.dense_scene import DenseIn2nModel, DenseIn2nModelConfig
+from latenteditor.benchmark.jobs import Job
 from latenteditor.benchmark.quality import quality
-from latenteditor.benchmark.runs import Job, run_job
+from latenteditor.benchmark.runs import run_job
 from latenteditor.benchmark.settings import METHODS, BenchmarkConfig, edit_config, reconstruction_config
 from latenteditor.benchmark.stopwatch import Stopwatch
 from latenteditor.options import set_options
@@ -58,13 +59,17 @@ def test_methods_share_editor_schedule_and_scene():
         if method is not None
     }
     assert len({config.pipeline.schedule.steps_per_edit for config in configs.values()}) == 1
-    assert len({repr(replace(config.pipeline.edit, mask="none")) for config in configs.values()}) == 1
+    edits = {name: replace(config.pipeline.edit, mask="none") for name, config in configs.items()}
+    sharp = edits.pop("latenteditor-sharp")
+    assert len({repr(edit) for edit in edits.values()}) == 1
+    same_draws = replace(sharp, delta_mask=replace(sharp.delta_mask, draws=settings.edit.delta_mask.draws))
+    assert same_draws == edits["latenteditor"] and sharp.delta_mask.draws == settings.sharp_draws
     masks = {name: config.pipeline.edit.mask for name, config in configs.items()}
     fields, whole_views = {"latenteditor-field"}, {"in2n"}
     assert {name for name, mask in masks.items() if mask == "field"} == fields
     assert {name for name, mask in masks.items() if mask == "none"} == whole_views
     waiting = {name for name, config in configs.items() if config.pipeline.keep_waiting_out}
-    assert waiting == {"latenteditor", "latenteditor-field", "in2n-mask-waits"}
+    assert waiting == {"latenteditor-sharp", "latenteditor", "latenteditor-field", "in2n-mask-waits"}
     assert len({config.pipeline.model.near_plane for config in configs.values()}) == 1
     assert methods.in2n.config.pipeline.edit.prompt == ""
 

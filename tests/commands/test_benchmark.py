@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from latenteditor.benchmark import runs
-from latenteditor.benchmark.runs import Job
+from latenteditor.benchmark.jobs import Job
 from latenteditor.cli import main
 from latenteditor.pictures import LINE
 
