@@ -61,6 +61,8 @@ SMALL_COMMANDS: dict[str, dict[str, Any]] = {
     "evaluate": {"clip": "none", "device": "cpu"},
     "world": {"num_views": 3, "num_held_out": 2, "size": 16},
     "edit-scene": {},
+    "write-dataset": {},
+    "finish": {"method": "dense-nerfacto", "device": "cpu", "steps": 2},
 }
 """Subcommands of `latenteditor` that are run here, and their options; the others are read only."""
 

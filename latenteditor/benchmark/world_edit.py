@@ -2,8 +2,9 @@
 
 Beside what every world's folder holds, see ``runs.py``, it gets::
 
-    edit.png       rows: original, mask, edit, truth; columns: held-out views
-    edit.mp4       a flight around the edited scene
+    edit.png       rows: original, mask, edited scene of latents, finished scene, truth; columns: held-out views
+    edit.mp4       a flight around the finished scene
+    finished/      the edited photographs, and the run that was learnt from them
     figures.json   what the edit came to
 """
 
@@ -20,14 +21,18 @@ from latenteditor.pictures import write_picture
 from latenteditor.runs import Run, Say, find_ffmpeg, run_stages
 from latenteditor.worlds.report import find_masks, measure, picture, read_edited_views
 
-Stage = Literal["photographs", "reconstruction", "truth", "edit", "renders", "video", "report"]
+Stage = Literal[
+    "photographs", "reconstruction", "colours", "truth", "edit", "finish", "renders", "video", "report",
+]  # fmt: skip
 """What is done to a world, in this order."""
 COLUMNS = {
     "mask_iou": "IoU",
-    "psnr_inside_edited": "in",
+    "psnr_inside_finished": "in",
+    "psnr_inside_edited": "in, latents",
     "psnr_inside_unedited": "in, unedited",
     "psnr_inside_ceiling": "in, ceiling",
-    "psnr_outside_edited": "out",
+    "psnr_outside_finished": "out",
+    "psnr_outside_edited": "out, latents",
     "psnr_outside_unedited": "out, unedited",
     "psnr_outside_ceiling": "out, ceiling",
 }
@@ -62,20 +67,23 @@ def edit_world(folder: WorldFolder, prompt: str, last_stage: Stage, video: bool,
 def _stages(folder: WorldFolder, prompt: str, say: Say) -> dict[str, Callable[[], object]]:
     """How each `Stage` is done."""
     config, unedited, edited = folder.config, folder.reconstruction, folder.edit()
+    colours, finished = folder.colours, folder.finished
     work = (
         folder.photograph,
         lambda: folder.train(unedited, config.reconstruction_steps),
+        folder.train_colours,
         lambda: folder.write_truth(prompt),
         lambda: folder.train(edited, config.edit_steps, *edit_flags(config, prompt, unedited)),
-        lambda: [folder.render_held_out(run) for run in (unedited, edited)],
-        lambda: render_video(folder, edited, say),
+        lambda: folder.finish(edited),
+        lambda: [folder.render_held_out(run) for run in (colours, edited, finished)],
+        lambda: render_video(folder, finished, say),
         lambda: report(folder, prompt),
     )
     return dict(zip(get_args(Stage), work, strict=True))
 
 
 def render_video(folder: WorldFolder, run: Run, say: Say) -> None:
-    """A flight through the held-out cameras, once around the edited scene."""
+    """A flight through the held-out cameras, once around a scene."""
     if find_ffmpeg() is None:
         say("No video: ns-render needs ffmpeg, and imageio-ffmpeg has none for this machine; install it.")
         return
@@ -89,10 +97,12 @@ def render_video(folder: WorldFolder, run: Run, say: Say) -> None:
 
 def report(folder: WorldFolder, prompt: str) -> None:
     """Measures the edit, and draws its picture."""
-    edit, renders = folder.config.edit, [folder.renders(run) for run in (folder.reconstruction, folder.edit())]
+    edit = folder.config.edit
+    runs = {"unedited": folder.colours, "edited": folder.edit(), "finished": folder.finished}
+    renders = {name: folder.renders(run) for name, run in runs.items()}
     autoencoder = load_autoencoder(edit.model, folder.device)
     denoiser = load_instruct_pix2pix(edit.model, folder.device)
-    views = read_edited_views(folder.data, prompt, *renders)
+    views = read_edited_views(folder.data, prompt, renders)
     masks = find_masks(views, prompt, autoencoder, denoiser, edit)
     write_picture(folder.path / "edit.png", picture(views, masks))
     write_figures(folder.path / "figures.json", measure(views, masks, autoencoder))

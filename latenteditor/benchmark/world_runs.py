@@ -6,6 +6,8 @@ from pathlib import Path
 
 from latenteditor.editing.delta_mask import require_usable
 from latenteditor.editing.editor import EditConfig
+from latenteditor.handoff.finish import DENSE
+from latenteditor.handoff.whole_edit import FINISHED
 from latenteditor.miniature.settings import EDIT
 from latenteditor.networks.autoencoder import read_autoencoder_config
 from latenteditor.networks.instruct_pix2pix import load_noise_schedule
@@ -15,7 +17,9 @@ from latenteditor.worlds.dataset import write_dataset, write_truth
 from latenteditor.worlds.world import World, random_world
 
 OPTIMIZERS = ("tables", "proposal-networks", "fields", "adapter")
-"""Groups of parameters with a learning rate of their own."""
+"""Groups of parameters of a scene of latents with a learning rate of their own."""
+COLOUR_OPTIMIZERS = ("tables", "proposal-networks", "fields")
+"""Those of a scene of colours."""
 
 
 @dataclass
@@ -34,6 +38,12 @@ class WorldConfig:
     """Training steps in which views are edited."""
     steps_per_edit: int = 6
     """Training steps from one edited view to the next."""
+    colour_steps: int = 1000
+    """Training steps of the unedited scene of colours, which the edit is finished in."""
+    finish_steps: int = 200
+    """Training steps of the finish."""
+    finish_views: int | None = 16
+    """Training views that are edited for the finish at most; None edits all."""
     near_plane: float = 0.3
     """Nothing in these worlds is nearer to a camera, in the units of nerfstudio's rescaled poses."""
     max_res: int = 96
@@ -67,8 +77,18 @@ class WorldFolder:
 
     @property
     def reconstruction(self) -> Run:
-        """The run that learns it as it is photographed."""
+        """The run that learns it as it is photographed, in latents."""
         return Run(self.path, "latent-nerfacto")
+
+    @property
+    def colours(self) -> Run:
+        """The run that learns it as it is photographed, in colours."""
+        return Run(self.path, DENSE)
+
+    @property
+    def finished(self) -> Run:
+        """The run that learns the edited photographs in colours."""
+        return Run(self.path, DENSE, experiment=FINISHED, outputs=".")
 
     def edit(self, name: str = "run") -> Run:
         """A run that edits it; the name tells several apart."""
@@ -94,6 +114,21 @@ class WorldFolder:
     def train(self, run: Run, steps: int, *flags: object) -> None:
         """Trains a run for some steps."""
         run_command(train_command(run, self.config, self.device, steps, *flags), self.path / f"{run.label}.log")
+
+    def train_colours(self) -> None:
+        """Trains the unedited scene of colours."""
+        run, steps = self.colours, self.config.colour_steps
+        run_command(colours_command(run, self.config, self.device, steps), self.path / f"{run.label}.log")
+
+    def finish(self, edited: Run) -> None:
+        """Writes an edited run's photographs, and learns them from the unedited scene of colours on."""
+        views = [] if self.config.finish_views is None else ["--photographs.views", self.config.finish_views]
+        command = command_line(
+            "latenteditor", "finish", "--load-config", edited.config, "--output-dir", self.finished.path.parents[1],
+            "--method", DENSE, "--base", self.colours.config, "--steps", self.config.finish_steps,
+            "--device", self.device, *views,
+        )  # fmt: skip
+        run_command(command, self.path / "finish.log")
 
     def train_measured(self, run: Run, steps: int, *flags: object) -> int:
         """Trains a run as `train` does, and returns the most main memory that took, in bytes."""
@@ -135,6 +170,19 @@ def train_command(run: Run, config: WorldConfig, device: str, steps: int, *flags
         "--pipeline.autoencoder", config.edit.model, "--pipeline.datamanager.image-size", config.size,
         "--pipeline.model.near-plane", config.near_plane, "--pipeline.model.max-res", config.max_res,
         "--pipeline.model.num-levels", 5, *decay_flags(all_steps), *flags,
+    )  # fmt: skip
+
+
+def colours_command(run: Run, config: WorldConfig, device: str, steps: int) -> list[str]:
+    """Trains a scene of colours for some steps; no view is evaluated on the way."""
+    all_steps = steps + config.finish_steps
+    decay = [word for name in COLOUR_OPTIMIZERS for word in (f"--optimizers.{name}.scheduler.max-steps", all_steps)]
+    return command_line(
+        "ns-train", run.method, "--data", run.folder / "world", "--output-dir", run.output_dir,
+        "--experiment-name", run.experiment, "--timestamp", run.name, "--machine.device-type", device,
+        "--vis", "tensorboard", "--max-num-iterations", steps, "--steps-per-eval-all-images", all_steps,
+        "--steps-per-eval-image", all_steps, "--steps-per-eval-batch", all_steps,
+        "--pipeline.model.near-plane", config.near_plane, *decay,
     )  # fmt: skip
 
 

@@ -1,8 +1,9 @@
 """Edits built-in worlds from end to end with the ns-* commands, and measures each against the truth.
 
-For each world: photographs, a latent-nerfacto run, a latenteditor run on top, renders of the held-out views of
-both, a video, a picture (rows: original, mask, edit, truth; columns: held-out views) and a row of the table. A world
-takes about a quarter of an hour on two CPU cores. Needs Linux or macOS.
+For each world: photographs, a latent-nerfacto run, a latenteditor run on top, a dense-nerfacto run of the unedited
+scene, the edited photographs and the finished run that is learnt from them, renders of the held-out views, a video, a
+picture (rows: original, mask, edited in latents, finished, truth; columns: held-out views) and a row of the table. A
+world takes about a quarter of an hour on two CPU cores. Needs Linux or macOS.
 """
 
 import os
@@ -27,6 +28,8 @@ THREADS = "OMP_NUM_THREADS"
 class Args(WorldConfig):
     """Which worlds, which edit, how long."""
 
+    edit_steps: int = 192
+    """Training steps in which views are edited; the finish needs no more than what the views agree on then."""
     output: Path | None = None
     """Each world gets a folder in it; pass the folder of an interrupted demo to go on where it was. Without it, a new
     one: demo/<date-time> in the working directory."""

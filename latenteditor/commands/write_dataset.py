@@ -14,7 +14,7 @@ from latenteditor.handoff.write import WriteConfig, write_edited_dataset
 from latenteditor.runs import say
 
 
-@dataclass(kw_only=True, frozen=True)
+@dataclass(kw_only=True)
 class Args(WriteConfig):
     """Which run, where to, and how."""
 

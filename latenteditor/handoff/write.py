@@ -29,7 +29,7 @@ SETTLE_NOISE = 0.98
 """What the settling sweep starts from, as a fraction of the schedule."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class WriteConfig:
     """How the photographs of an edited run are written."""
 

@@ -1,5 +1,6 @@
 """What an edit of a built-in world came to, on its held-out views, against the truth."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,18 +24,15 @@ PICTURE_COLUMNS = 6
 class EditedViews(HeldOut):
     """The held-out views of one world, and what was made of them."""
 
-    unedited: Float[Tensor, "views 3 height width"]
-    """Renders of the reconstruction."""
-    edited: Float[Tensor, "views 3 height width"]
-    """Renders of the edited scene."""
+    renders: dict[str, Float[Tensor, "views 3 height width"]]
+    """What scenes show, by name: `unedited`, and what was made of that."""
 
 
-def read_edited_views(dataset: Path, prompt: str, unedited: Path, edited: Path) -> EditedViews:
-    """Reads photographs and truth from the dataset, renders from two folders of ``ns-render dataset``."""
+def read_edited_views(dataset: Path, prompt: str, renders: Mapping[str, Path]) -> EditedViews:
+    """Reads photographs and truth from the dataset, renders from folders of ``ns-render dataset``."""
     known = read_held_out(dataset, prompt)
-    return EditedViews(
-        **vars(known), unedited=read_images(unedited, known.names), edited=read_images(edited, known.names)
-    )
+    images = {name: read_images(folder, known.names) for name, folder in renders.items()}
+    return EditedViews(**vars(known), renders=images)
 
 
 def find_masks(
@@ -58,13 +56,13 @@ def measure(
 ) -> dict[str, float]:
     """Means over the held-out views in which the region is seen, PSNR in decibels.
 
-    ``unedited`` is doing nothing: the reconstruction against the truth. ``ceiling`` is the truth through the
-    autoencoder, which no latent scene can surpass.
+    ``unedited`` is doing nothing: the unedited scene against the truth. ``ceiling`` is the truth through the
+    autoencoder, which no scene of latents can surpass.
     """
     seen = views.region.flatten(1).any(dim=1)
     truth, region = views.truth[seen], views.region[seen]
     ceiling = autoencoder.decode(autoencoder.encode(truth.to(autoencoder.device))).cpu()
-    images = {"edited": views.edited[seen], "unedited": views.unedited[seen], "ceiling": ceiling}
+    images = {**{name: shown[seen] for name, shown in views.renders.items()}, "ceiling": ceiling}
     figures = {"mask_iou": mask_iou(masks[seen], region).mean().item()}
     for name, renders in images.items():
         figures[f"psnr_inside_{name}"] = psnr(renders, truth, region).mean().item()
@@ -75,6 +73,7 @@ def measure(
 def picture(
     views: EditedViews, masks: Bool[Tensor, "views 1 height width"]
 ) -> UInt8[np.ndarray, "picture_height picture_width 3"]:
-    """Rows: original, mask, edit, truth; columns: held-out views."""
-    rows = [views.photographs, highlight(views.photographs, masks), views.edited, views.truth]
+    """Rows: original, mask, what was made of it, truth; columns: held-out views."""
+    made = [shown for name, shown in views.renders.items() if name != "unedited"]
+    rows = [views.photographs, highlight(views.photographs, masks), *made, views.truth]
     return grid([list(row[:PICTURE_COLUMNS]) for row in rows])

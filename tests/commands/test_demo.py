@@ -24,12 +24,12 @@ def test_a_demo_goes_from_photographs_to_figures_and_is_not_done_again(small_wor
     folder = tmp_path / "demo" / str(SEED)
     said = capsys.readouterr().out
     assert str(folder / "edit.png") in said and str(folder / "edit.mp4") in said
-    stages = ["photographs", "reconstruction", "truth", "edit", "renders", "video", "report"]
+    stages = ["photographs", "reconstruction", "colours", "truth", "edit", "finish", "renders", "video", "report"]
     assert list(json.loads((folder / "seconds.json").read_text())) == stages
     figures = json.loads((folder / "figures.json").read_text())
     assert figures.keys() == COLUMNS.keys()
     assert 0 <= figures["mask_iou"] <= 1
-    assert iio.imread(folder / "edit.png").shape == (4 * (32 + 2 * LINE), 2 * (32 + 2 * LINE), 3)
+    assert iio.imread(folder / "edit.png").shape == (5 * (32 + 2 * LINE), 2 * (32 + 2 * LINE), 3)
     assert (folder / "edit.mp4").stat().st_size > 1000
     content = json.loads((tmp_path / "demo/worlds.json").read_text())
     assert content["medians"] == figures
