@@ -36,8 +36,9 @@ class LatentNerfactoPipelineConfig(VanillaPipelineConfig):
     """Options of the scene."""
     autoencoder: str = "timbrooks/instruct-pix2pix"
     """Hub id or local folder of an autoencoder, or of a pipeline that has one; "miniature" for the built-in
-    one. The default is Stable Diffusion's, as in the paper; madebyollin/taesd is its small stand-in, ten
-    times faster."""
+    one. A local folder may also hold an encoder's and a decoder's state dict in TAESD's layout, such as
+    taef2_encoder.pth and taef2_decoder.pth. The default is Stable Diffusion's, as in the paper;
+    madebyollin/taesd is its small stand-in, ten times faster."""
     half_precision: bool = False
     """Run the autoencoder in half precision. Off: encoding happens once, and precision is lost for good."""
 

@@ -1,4 +1,4 @@
-"""Images to scaled latents and back: Stable Diffusion's VAE, TAESD, any autoencoder of diffusers.
+"""Images to scaled latents and back: Stable Diffusion's VAE, TAESD, any autoencoder of diffusers, taef2.
 
 This file alone knows the latent scales. Everywhere else a latent is `(z - shift) * scale`, the range in which
 Stable Diffusion's U-Net works, `images` are RGB in [0, 1], and the layout is `views channels height width`.
@@ -8,6 +8,7 @@ import hashlib
 import json
 import pickle
 from functools import cached_property
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -16,16 +17,17 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from latenteditor.networks.models import read_model_file, resolve_model, why_unread
+from latenteditor.networks.taesd import StateDictFiles, TinyAutoencoder, find_state_dicts, load_tiny_autoencoder
 
 PIXELS_PER_CHUNK = 1 << 20
 """Pixels that pass through the autoencoder at once; more would cost memory and gain no time."""
 
 
 class AutoencoderConfig(NamedTuple):
-    """What an autoencoder's own config file says."""
+    """What an autoencoder's own config file says, or the shapes of its tensors."""
 
     class_name: str
-    """The class in diffusers, such as "AutoencoderKL"."""
+    """The class in diffusers, such as "AutoencoderKL", or "TinyAutoencoder" for two state dicts."""
     subfolder: str
     """Where inside the model the autoencoder lies: "vae" in a pipeline, "" where the model is the
     autoencoder."""
@@ -41,7 +43,7 @@ class Autoencoder:
     """A frozen autoencoder. Not an nn.Module: whoever holds it neither trains nor saves it."""
 
     def __init__(self, network: nn.Module, config: AutoencoderConfig) -> None:
-        """Freezes `network`, one of diffusers' autoencoders, of which `config` says the sizes."""
+        """Freezes `network`, one of diffusers' autoencoders or a TinyAutoencoder; `config` says its sizes."""
         self.config = config
         self._network = network.eval().requires_grad_(False)
         # Old config files lack both keys; the loaded network's config then holds its class's defaults.
@@ -104,20 +106,20 @@ class Autoencoder:
 
     def _encode(self, images: Tensor) -> Tensor:
         encoded: Any = self._network.encode(2 * images - 1)  # type: ignore[operator]
-        if "latent_dist" in encoded:
+        if hasattr(encoded, "latent_dist"):
             return encoded.latent_dist.mode()
-        return encoded.latents if "latents" in encoded else encoded.latent
+        return encoded.latents if hasattr(encoded, "latents") else encoded.latent
 
     def _decode(self, latents: Tensor) -> Tensor:
         return self._network.decode(latents / self._scale + self._shift).sample  # type: ignore[operator]
 
 
 def read_autoencoder_config(model: str) -> AutoencoderConfig:
-    """Reads an autoencoder's sizes from its config file, without its weights and without diffusers.
+    """Reads an autoencoder's sizes without diffusers: from its config file, or from its two state dicts.
 
     Args:
         model: A hub id, a local folder, or "miniature": an autoencoder, or a pipeline with a `vae/`
-            subfolder.
+            subfolder. A local folder may also hold an encoder's and a decoder's state dict in TAESD's layout.
 
     Raises:
         ValueError: If there is no such model, or no autoencoder in it.
@@ -126,10 +128,14 @@ def read_autoencoder_config(model: str) -> AutoencoderConfig:
         found = read_model_file(model, f"{subfolder}/config.json".lstrip("/"))
         if found is not None and "latent_channels" in found:
             return _autoencoder_config(found, subfolder)
+    files = _state_dicts(model)
+    if files is not None:
+        network = load_tiny_autoencoder(files)
+        return AutoencoderConfig(type(network).__name__, "", network.channels, network.factor, False)
     raise ValueError(
-        f"There is no autoencoder in '{model}': expected a diffusers pipeline with a vae/ subfolder, or a "
-        f"folder whose "
-        f"config.json is an autoencoder's."
+        f"There is no autoencoder in '{model}': expected a diffusers pipeline with a vae/ subfolder, a folder "
+        f"whose config.json is an autoencoder's, or one with two state dicts in TAESD's layout, such as "
+        f"taef2_encoder.pth and taef2_decoder.pth."
     )
 
 
@@ -137,8 +143,7 @@ def load_autoencoder(model: str, device: torch.device | str, half_precision: boo
     """Loads the autoencoder of a model and nothing else of it.
 
     Args:
-        model: A hub id, a local folder, or "miniature": an autoencoder, or a pipeline with a `vae/`
-            subfolder.
+        model: What `read_autoencoder_config` takes.
         device: Where it computes.
         half_precision: Compute in float16; in bfloat16 on a CPU, or where the autoencoder's config says that
             float16 overflows.
@@ -147,27 +152,11 @@ def load_autoencoder(model: str, device: torch.device | str, half_precision: boo
         ValueError: If there is no such model, no autoencoder in it, or its weights are missing.
     """
     config = read_autoencoder_config(model)
-    import diffusers
-
     dtype = torch.float32
     if half_precision:
         dtype = torch.bfloat16 if config.overflows_in_half or torch.device(device).type == "cpu" else torch.float16
-    network_class: Any = getattr(diffusers, config.class_name, None)
-    if network_class is None:
-        raise ValueError(
-            f"The autoencoder of '{model}' is a {config.class_name}, which diffusers "
-            f"{diffusers.__version__} does not "
-            f"have: upgrade diffusers or pass another autoencoder."
-        )
-    try:
-        network = network_class.from_pretrained(
-            resolve_model(model), subfolder=config.subfolder or None, torch_dtype=dtype
-        )
-    except (OSError, pickle.UnpicklingError) as error:
-        raise ValueError(
-            f"The weights of the autoencoder of '{model}' could not be read ({why_unread(error)}): "
-            f"download the model again or pass another local folder."
-        ) from error
+    files = _state_dicts(model) if config.class_name == TinyAutoencoder.__name__ else None
+    network = _load_of_diffusers(model, config, dtype) if files is None else load_tiny_autoencoder(files).to(dtype)
     return Autoencoder(network.to(device), config)
 
 
@@ -200,3 +189,31 @@ def _autoencoder_config(found: dict[str, Any], subfolder: str) -> AutoencoderCon
         factor=2 ** (len(blocks) - 1),
         overflows_in_half=found.get("force_upcast", False),
     )
+
+
+def _state_dicts(model: str) -> StateDictFiles | None:
+    """The two files of a local folder in TAESD's layout; None where the model has no such files."""
+    folder = Path(resolve_model(model))
+    return find_state_dicts(folder) if folder.is_dir() else None
+
+
+def _load_of_diffusers(model: str, config: AutoencoderConfig, dtype: torch.dtype) -> nn.Module:
+    """The network that diffusers makes of a model's autoencoder."""
+    import diffusers
+
+    network_class: Any = getattr(diffusers, config.class_name, None)
+    if network_class is None:
+        raise ValueError(
+            f"The autoencoder of '{model}' is a {config.class_name}, which diffusers "
+            f"{diffusers.__version__} does not "
+            f"have: upgrade diffusers or pass another autoencoder."
+        )
+    try:
+        return network_class.from_pretrained(
+            resolve_model(model), subfolder=config.subfolder or None, torch_dtype=dtype
+        )
+    except (OSError, pickle.UnpicklingError) as error:
+        raise ValueError(
+            f"The weights of the autoencoder of '{model}' could not be read ({why_unread(error)}): "
+            f"download the model again or pass another local folder."
+        ) from error

@@ -98,10 +98,11 @@ def make_pipeline(capture_folder, autoencoder_folder):
             "adapter_heads": 2,
         } | options
         data = {key: model.pop(key) for key in list(model) if key in ("train_num_rays_per_batch", "image_size")}
+        autoencoder = model.pop("autoencoder", autoencoder_folder)
         config = LatentNerfactoPipelineConfig(
             datamanager=data_config(capture_folder, **data),
             model=LatentNerfactoModelConfig(**model),
-            autoencoder=str(autoencoder_folder),
+            autoencoder=str(autoencoder),
         )
         return config.setup(device="cpu", test_mode="val")
 

@@ -10,6 +10,7 @@ from nerfstudio.model_components.renderers import background_color_override_cont
 
 from latenteditor.editing.metrics import psnr
 from latenteditor.nerf.latent_display import evaluation, latent_psnr
+from tests.networks.state_dicts import random_state_dicts, save_state_dicts
 
 
 def camera(height: int, width: int) -> Cameras:
@@ -256,3 +257,23 @@ def test_the_methods_config_survives_its_file():
     text = yaml.dump(latent_nerfacto.config)
     assert "lambda" not in text
     assert yaml.dump(yaml.load(text, Loader=yaml.Loader)) == text
+
+
+@pytest.mark.parametrize(("channels", "halvings", "image_size"), [(32, 3, 64), (32, 2, 24), (5, 1, 32)])
+def test_an_autoencoder_of_two_state_dicts_makes_a_scene_of_its_sizes(
+    make_pipeline, tmp_path, channels, halvings, image_size
+):
+    folder = save_state_dicts(tmp_path, *random_state_dicts(channels, halvings=halvings))
+    pipeline = make_pipeline(autoencoder=folder, image_size=image_size)
+    model, data = pipeline.latent_model, pipeline.datamanager
+    model.set_statistics(data.statistics())
+    losses = pipeline.train().get_train_loss_dict(0)[1]
+    assert {"latent_loss", "adapter_loss"} <= losses.keys()
+    assert all(torch.isfinite(loss) for loss in losses.values())
+    cells = torch.cat([model._normalized(view).flatten(start_dim=1) for view in data.originals], dim=1)
+    torch.testing.assert_close(cells.mean(dim=1), torch.zeros(channels), atol=1e-4, rtol=0)
+    torch.testing.assert_close(cells.std(dim=1), torch.ones(channels), atol=1e-3, rtol=0)
+    outputs = pipeline.eval().latent_model.get_outputs_for_camera(camera(61, 33))
+    assert (outputs["rgb"].shape, outputs["latent"].shape) == ((61, 33, 3), (61, 33, channels))
+    latents = data.originals[0]
+    torch.testing.assert_close(model._scaled(model._normalized(latents)), latents)

@@ -9,6 +9,7 @@ import torch
 from latenteditor.networks.autoencoder import load_autoencoder
 from latenteditor.networks.clip import load_clip
 from latenteditor.networks.instruct_pix2pix import load_instruct_pix2pix
+from tests.networks.state_dicts import random_state_dicts, save_state_dicts
 
 
 class Payload:
@@ -43,4 +44,14 @@ def test_what_else_a_file_of_weights_holds_is_not_executed(
     with pytest.raises(ValueError, match="could not be read") as answer:
         load(str(model), "cpu")
     assert "\n" not in str(answer.value)
+    assert not traces.exists()
+
+
+@pytest.mark.parametrize("part", ["encoder", "decoder"])
+def test_what_else_a_state_dict_holds_is_not_executed(part, tmp_path):
+    folder = save_state_dicts(tmp_path / "model", *random_state_dicts())
+    traces = tmp_path / "executed"
+    torch.save({"0.weight": Payload(traces)}, folder / f"taef2_{part}.pth")
+    with pytest.raises(ValueError, match=f"taef2_{part}.pth could not be read .it holds more than weights"):
+        load_autoencoder(str(folder), "cpu")
     assert not traces.exists()
