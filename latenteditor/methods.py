@@ -154,7 +154,7 @@ def _dense_nerfacto() -> EditTrainerConfig:
 
 
 dense_nerfacto = MethodSpecification(
-    _dense_nerfacto(), "A nerfacto of colours on dense grids: a sharp scene in minutes without a GPU."
+    _dense_nerfacto(), "LatentEditor, the finish: a nerfacto of colours on dense grids, sharp in minutes without a GPU."
 )
 
 STABLE_DIFFUSION = "timbrooks/instruct-pix2pix"

@@ -42,9 +42,9 @@ def test_the_version_is_that_of_the_package():
     ("words", "said"),
     [
         (["previw"], "There is no command 'previw': did you mean 'preview'?"),
-        (["editor"], "did you mean 'editor "),
+        (["editr"], "did you mean 'edit'?"),
         (["editor", "evaluat"], "did you mean 'editor evaluate'?"),
-        (["xyz"], "one of preview, evaluate"),
+        (["xyz"], "one of edit, preview, evaluate"),
     ],
 )
 def test_an_unknown_word_is_answered_with_what_is_like_it(words, said, capsys):

@@ -15,6 +15,7 @@ HEAVY = ("diffusers", "transformers", "nerfstudio")
 
 LAYERS = (
     ("devices", "figures", "pictures", "options", "peak_memory", "runs"),
+    ("watched",),
     ("language", "editing"),
     ("networks",),
     ("nerf",),

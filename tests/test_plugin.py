@@ -15,6 +15,7 @@ from latenteditor import methods
 
 METHODS = (
     "latent-nerfacto",
+    "dense-nerfacto",
     "latenteditor",
     "latenteditor-small",
     "latenteditor-tiny",

@@ -14,7 +14,8 @@ import tyro
 
 from latenteditor.devices import default_device
 from latenteditor.handoff.finish import default_method
-from latenteditor.handoff.whole_edit import REPORT, WholeEdit, WholeEditConfig, make, require_whole
+from latenteditor.handoff.journey import make
+from latenteditor.handoff.whole_edit import REPORT, WholeEdit, WholeEditConfig, require_whole
 from latenteditor.miniature.settings import EDIT
 from latenteditor.networks.models import MINIATURE
 from latenteditor.runs import say

@@ -6,10 +6,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from nerfstudio.cameras.cameras import Cameras
+from nerfstudio.data.datamanagers.base_datamanager import VanillaDataManager
 from nerfstudio.data.dataparsers.base_dataparser import DataParser, DataparserOutputs
 from nerfstudio.utils.io import load_from_json
 
-from latenteditor.nerf.editable_views import EditableDataManager
 from latenteditor.nerf.photograph_files import is_turned, read_header
 
 SPLITS = ("train", "val", "test")
@@ -57,7 +57,7 @@ class Capture:
     """Where that lies."""
 
 
-def read_capture(datamanager: EditableDataManager) -> Capture:
+def read_capture(datamanager: VanillaDataManager) -> Capture:
     """Reads what a run's capture consists of.
 
     Raises:

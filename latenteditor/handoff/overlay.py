@@ -154,6 +154,7 @@ def _smooth_step(share: Tensor) -> Tensor:
 
 def _without_small(mask: Bool[np.ndarray, "rows columns"], least: int, connectivity: int) -> np.ndarray:
     """A mask without its connected parts of fewer than `least` cells."""
+    labels: np.ndarray
     _, labels, statistics, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=connectivity)
     large = statistics[:, cv2.CC_STAT_AREA] >= least
     large[0] = False

@@ -164,11 +164,8 @@ class SettledEdits:
     @torch.no_grad()
     def _shown(self, view: CapturedView, photograph: Photograph) -> Overlay | None:
         """A view that nothing was learnt from: what the scene shows from there, within the regions of its layers."""
-        size = working_size(
-            *photograph.shape[:2],
-            self._datamanager.config.image_size,
-            self._autoencoder.factor,  # type: ignore
-        )
+        config: Any = self._datamanager.config
+        size = working_size(photograph.shape[0], photograph.shape[1], config.image_size, self._autoencoder.factor)
         camera = resize_cameras(view.camera, [size]).to(self._model.device)  # type: ignore[arg-type]
         latents = self._autoencoder.encode(resize(_image(photograph), size).to(self._model.device))
         mask = self._mask_of_shown(latents, camera)

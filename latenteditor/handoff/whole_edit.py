@@ -12,10 +12,8 @@ A whole edit has a folder::
 """
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -23,8 +21,7 @@ from latenteditor.editing.editor import EditConfig
 from latenteditor.handoff.finish import DATASET, DENSE, NAME, SPLATS, read_config, read_run_folder
 from latenteditor.handoff.write import SETTLE_NOISE
 from latenteditor.options import all_options, words_of
-from latenteditor.runs import Run, Say, command_line, keep_to_prompt, run_stages, words_to_finish
-from latenteditor.watched import run_watched
+from latenteditor.runs import Run, command_line
 
 SCENE, FINISHED, LATENTS, EDITING = "scene", "finished", "latent-nerfacto", "latenteditor"
 SECONDS, MEMORY, LOGS, PICTURES, VIDEO, REPORT = (
@@ -130,37 +127,6 @@ class WholeEdit:
         return Run(self.folder, method, experiment=SCENE)
 
 
-def make(whole: WholeEdit, say: Say, last_stage: str | None = None) -> dict[str, float]:
-    """Does what is not done yet, and returns the seconds of each stage.
-
-    Raises:
-        ValueError: A command fails, or the folder belongs to another prompt.
-    """
-    whole.folder.mkdir(parents=True, exist_ok=True)
-    keep_to_prompt(whole.folder, whole.prompt)
-    work = stages(whole, say)
-    return run_stages(work, whole.folder / SECONDS, last_stage or list(work)[-1], say)
-
-
-def stages(whole: WholeEdit, say: Say) -> dict[str, Callable[[], object]]:
-    """The stages by name, in their order."""
-    from latenteditor.handoff.outcome import render_pictures, render_video, write_report
-
-    work: dict[str, Callable[[], object]] = {}
-    if whole.reconstruction is None:
-        work["reconstruction"] = lambda: _train(whole, LATENTS, whole.config.reconstruction_steps, say)
-    if whole.needs_base:
-        work["colours"] = lambda: _train(whole, whole.method, base_steps(whole), say)
-    work["edit"] = lambda: _edit(whole, say)
-    work["photographs"] = lambda: _watch(whole, "photographs", dataset_command(whole), say)
-    work["finish"] = lambda: _watch(whole, "finish", finish_command(whole), say)
-    work["pictures"] = lambda: render_pictures(whole, say)
-    if whole.config.video_frames:
-        work["video"] = lambda: render_video(whole, say)
-    work["report"] = lambda: write_report(whole)
-    return work
-
-
 def base_steps(whole: WholeEdit) -> int:
     """Training steps of the unedited scene of colours."""
     from nerfstudio.configs.method_configs import all_methods
@@ -250,34 +216,8 @@ def note_memory(whole: WholeEdit, stage: str, held: int) -> None:
     file.write_text(json.dumps({**known, stage: held}, indent=2) + "\n")
 
 
-def _train(whole: WholeEdit, method: str, steps: int, say: Say) -> None:
-    """Trains what remains of an unedited scene."""
-    run, stage = whole.run(method), "reconstruction" if method == LATENTS else "colours"
-    if run.is_finished(steps - 1):
-        return
-    words = latent_words(whole) if method == LATENTS else []
-    _watch(whole, stage, train_command(whole, method, *words, *words_to_finish(run, 0, steps - 1)), say)
-
-
-def _edit(whole: WholeEdit, say: Say) -> None:
-    """Edits what remains."""
-    run = whole.run(EDITING)
-    start = newest_step(whole.latents) + 1
-    last = start + whole.config.edit_steps - 1
-    if run.is_finished(last):
-        return
-    load = run.checkpoints if run.newest_step is not None else whole.latents
-    left = last - (run.newest_step if run.newest_step is not None else start - 1)
-    _watch(whole, "edit", edit_command(whole, "--max-num-iterations", left, "--load-dir", load), say)
-
-
 def newest_step(checkpoints: Path) -> int:
     """The step of the newest checkpoint in a folder."""
     from latenteditor.nerf.checkpoints import checkpoint_paths
 
     return max(int(path.stem.split("-")[1]) for path in checkpoint_paths(checkpoints))
-
-
-def _watch(whole: WholeEdit, stage: str, command: list[str], say: Say) -> Any:
-    """Runs a stage's command, tells how far it is, and notes its memory."""
-    note_memory(whole, stage, run_watched(command, whole.folder / LOGS / f"{stage}.log", stage, say))

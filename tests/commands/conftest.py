@@ -20,10 +20,11 @@ PATHS = ("data", "output_dir", "load_dir")
 @pytest.fixture
 def small_world(tiny_instruct_pix2pix_folder) -> list[str]:
     """Options with which a world takes seconds."""
-    sizes = "--size 32 --num-views 4 --num-held-out 2 --max-res 24 --reconstruction-steps 2 --edit-steps 2 --colour-steps 2 --finish-steps 2"
+    sizes = "--size 32 --num-views 4 --num-held-out 2 --max-res 24 --reconstruction-steps 2 --edit-steps 2"
     editor = "--edit.denoising-steps 2 --edit.delta-mask.draws 1 --edit.delta-mask.gate 0 --edit.seed 5"
+    finish = "--colour-steps 2 --finish-steps 2"
     rest = f"--steps-per-edit 1 --device cpu --edit.model {tiny_instruct_pix2pix_folder}"
-    return f"{sizes} {editor} {rest}".split()
+    return f"{sizes} {finish} {editor} {rest}".split()
 
 
 @pytest.fixture

@@ -7,7 +7,8 @@ import pytest
 
 from latenteditor.cli import main
 from latenteditor.handoff import whole_edit
-from latenteditor.handoff.whole_edit import WholeEdit, WholeEditConfig, require_whole, stages
+from latenteditor.handoff.journey import stages
+from latenteditor.handoff.whole_edit import WholeEdit, WholeEditConfig, require_whole
 from latenteditor.nerf.loaded_run import load_run
 
 
