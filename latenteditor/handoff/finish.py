@@ -20,12 +20,12 @@ from nerfstudio.engine.trainer import Trainer, TrainerConfig
 from latenteditor.handoff.dataset import EDIT
 from latenteditor.handoff.region_rays import RegionRays, train_on_region
 from latenteditor.handoff.transforms import as_written
-from latenteditor.nerf.checkpoints import checkpoint_paths
+from latenteditor.nerf.checkpoints import checkpoint_paths, step_of
 
 DENSE = "dense-nerfacto"
 """The method for a machine without a GPU."""
 SPLATS = "splatfacto"
-DATASET, NAME = "dataset", "run"
+DATASET, NAME, CHECKPOINTS = "dataset", "run", "nerfstudio_models"
 STEPS_FROM_BASE = 300
 """Training steps from an unedited run of the method. Measured by us: see docs/measurements.md."""
 OF_THE_CAPTURE = ("near_plane", "far_plane")
@@ -90,7 +90,7 @@ def finish_config(finish: Finish) -> TrainerConfig:
     config.max_num_iterations = steps or config.max_num_iterations
     config.load_dir, config.load_checkpoint, config.load_step, config.load_config = None, None, None, None
     if finish.base is not None:
-        config.load_dir = read_run_folder(finish.base) / "nerfstudio_models"
+        config.load_dir = read_run_folder(finish.base) / CHECKPOINTS
     config.steps_per_save = config.max_num_iterations
     config.steps_per_eval_image = config.steps_per_eval_batch = config.steps_per_eval_all_images = 1 << 30
     config.vis = "tensorboard"
@@ -100,6 +100,10 @@ def finish_config(finish: Finish) -> TrainerConfig:
 def set_up_finish(finish: Finish) -> Trainer:
     """A trainer before its first step; rays come from the region where that pays."""
     config = finish_config(finish)
+    reached, last = newest_step(finish.run), last_step(finish)
+    if reached is not None:  # An interrupted one goes on.
+        config.load_dir = finish.run / CHECKPOINTS
+        config.max_num_iterations = last - reached
     config.save_config()
     trainer: Any = config.setup(local_rank=0, world_size=1)
     trainer.setup()
@@ -112,7 +116,19 @@ def set_up_finish(finish: Finish) -> Trainer:
 
 def is_finished(finish: Finish) -> bool:
     """Whether the run of a finish is there, to its end."""
-    return bool(checkpoint_paths(finish.run / "nerfstudio_models"))
+    reached = newest_step(finish.run)
+    return reached is not None and reached >= last_step(finish)
+
+
+def last_step(finish: Finish) -> int:
+    """The step that a finish ends with; steps are counted on from those of the base."""
+    first = 0 if finish.base is None else (newest_step(read_run_folder(finish.base)) or 0) + 1
+    return first + finish_config(finish).max_num_iterations - 1
+
+
+def newest_step(run: Path) -> int | None:
+    """The step of a run's newest checkpoint; None where there is none."""
+    return max(map(step_of, checkpoint_paths(run / CHECKPOINTS)), default=None)
 
 
 def read_config(file: Path) -> TrainerConfig:
@@ -139,7 +155,7 @@ def read_run_folder(config: Path) -> Path:
         ValueError: It has none.
     """
     folder = config.parent
-    if not checkpoint_paths(folder / "nerfstudio_models"):
+    if newest_step(folder) is None:
         raise ValueError(f"The run of {config} has no checkpoint: let it train to its end, or pass another --base.")
     return folder.absolute()
 

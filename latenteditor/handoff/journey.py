@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+from latenteditor.handoff.finish import newest_step
 from latenteditor.handoff.outcome import render_pictures, render_video, write_report
 from latenteditor.handoff.whole_edit import (
     EDITING,
@@ -15,7 +16,6 @@ from latenteditor.handoff.whole_edit import (
     edit_command,
     finish_command,
     latent_words,
-    newest_step,
     note_memory,
     train_command,
 )
@@ -64,13 +64,18 @@ def _train(whole: WholeEdit, method: str, steps: int, say: Say) -> None:
 def _edit(whole: WholeEdit, say: Say) -> None:
     """Edits what remains."""
     run = whole.run(EDITING)
-    start = newest_step(whole.latents) + 1
+    start = (newest_step(whole.latents.parent) or 0) + 1
     last = start + whole.config.edit_steps - 1
     if run.is_finished(last):
         return
     load = run.checkpoints if run.newest_step is not None else whole.latents
     left = last - (run.newest_step if run.newest_step is not None else start - 1)
     _watch(whole, "edit", edit_command(whole, "--max-num-iterations", left, "--load-dir", load), say)
+    if not run.is_finished(last):
+        raise ValueError(
+            f"The edit ended before its last step; its log may say why, as that nothing answers to the prompt: "
+            f"{whole.folder / LOGS / 'edit.log'}"
+        )
 
 
 def _watch(whole: WholeEdit, stage: str, command: list[str], say: Say) -> Any:

@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 
 from latenteditor.editing.editor import EditConfig
-from latenteditor.handoff.finish import DATASET, DENSE, NAME, SPLATS, read_config, read_run_folder
+from latenteditor.handoff.finish import CHECKPOINTS, DATASET, DENSE, NAME, SPLATS, read_config, read_run_folder
 from latenteditor.handoff.write import SETTLE_NOISE
 from latenteditor.options import all_options, words_of
 from latenteditor.runs import Run, command_line
@@ -110,7 +110,7 @@ class WholeEdit:
         """The checkpoints of the unedited scene of latents."""
         if self.reconstruction is None:
             return self.run(LATENTS).checkpoints
-        return read_run_folder(self.reconstruction) / "nerfstudio_models"
+        return read_run_folder(self.reconstruction) / CHECKPOINTS
 
     @property
     def finished(self) -> Path:
@@ -214,10 +214,3 @@ def note_memory(whole: WholeEdit, stage: str, held: int) -> None:
     file = whole.folder / MEMORY
     known = json.loads(file.read_text()) if file.exists() else {}
     file.write_text(json.dumps({**known, stage: held}, indent=2) + "\n")
-
-
-def newest_step(checkpoints: Path) -> int:
-    """The step of the newest checkpoint in a folder."""
-    from latenteditor.nerf.checkpoints import checkpoint_paths
-
-    return max(int(path.stem.split("-")[1]) for path in checkpoint_paths(checkpoints))

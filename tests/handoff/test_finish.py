@@ -15,7 +15,15 @@ from PIL import Image
 
 from latenteditor import methods
 from latenteditor.commands import finish as command
-from latenteditor.handoff.finish import Finish, default_method, finish_config, require_device, set_up_finish
+from latenteditor.handoff.finish import (
+    Finish,
+    default_method,
+    finish_config,
+    is_finished,
+    newest_step,
+    require_device,
+    set_up_finish,
+)
 from latenteditor.handoff.region_rays import EVEN_FROM, REGION_SHARE, RegionRays, edit_mask_of
 from latenteditor.options import set_options
 from tests import runs
@@ -223,3 +231,23 @@ def test_a_region_of_nearly_everything_or_nothing_gets_no_rays_of_its_own(two_ph
         Image.fromarray(np.full((16, 16), 255, np.uint8)).save(tmp_path / f"edit_masks/{name}.png")
     assert not RegionRays(serving(images, two_photographs, {}), tmp_path, 0, 10).pays
     assert edit_mask_of(tmp_path / "elsewhere/a.png", tmp_path) is None
+
+
+def test_an_interrupted_finish_goes_on_and_ends_where_it_would_have(edited_dataset, edited, base, tmp_path):
+    finish = a_finish(edited_dataset, edited, tmp_path / "interrupted", base, steps=6)
+    trainer = set_up_finish(finish)
+    trainer.callbacks.append(_Stop(trainer, at_step=6))
+    trainer.train()
+    assert not is_finished(finish)
+    set_up_finish(finish).train()
+    assert is_finished(finish) and newest_step(finish.run) == 4 + 6 - 1
+
+
+class _Stop:
+    """Ends a training as the host's viewer may, after a step."""
+
+    def __init__(self, trainer, at_step: int) -> None:
+        self.trainer, self.at_step = trainer, at_step
+
+    def run_callback_at_location(self, step: int, location) -> None:
+        self.trainer.stop_training = self.trainer.stop_training or step >= self.at_step
