@@ -153,6 +153,8 @@ class EditSession:
             self.update.load_state_dict(self._loaded_edit)
         if self.begun:
             self.scene.freeze_cameras()
+            if not self.prompt:
+                self.update.current = []  # As when it was begun.
         _change_layers(self.update, self.config, by_command=not self._goes_on)
 
     def before_step(self, step: int) -> list[EditedView]:
