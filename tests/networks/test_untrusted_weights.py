@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from latenteditor.networks.autoencoder import load_autoencoder
 from latenteditor.networks.clip import load_clip
@@ -44,3 +45,14 @@ def test_what_else_a_file_of_weights_holds_is_not_executed(
         load(str(model), "cpu")
     assert "\n" not in str(answer.value)
     assert not traces.exists()
+
+
+def test_weights_alone_are_read_from_such_a_file(tiny_instruct_pix2pix_folder, tmp_path):
+    model = shutil.copytree(tiny_instruct_pix2pix_folder, tmp_path / "model")
+    (weights,) = (model / "vae").glob("*.safetensors")
+    torch.save(load_file(weights), model / "vae/diffusion_pytorch_model.bin")
+    weights.unlink()
+    fingerprints = [
+        load_autoencoder(str(folder), "cpu").fingerprint for folder in (tiny_instruct_pix2pix_folder, model)
+    ]
+    assert fingerprints[0] == fingerprints[1]
