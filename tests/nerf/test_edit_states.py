@@ -76,11 +76,12 @@ def save(session: EditSession) -> bytes:
     return file.getvalue()
 
 
-def content(session: EditSession) -> str:
+def content(session: Any) -> str:
     """All of a session and of its views, but for the time that it took."""
     state, scene = session.state_dict(), session.scene
     state["edit"] = state["edit"] | {"seconds": 0}
-    return repr((state | {"costs": 0}, session.moment(), [target.tolist() for target in scene.views.targets]))
+    current = [layer.number for layer in session.update.current]
+    return repr((state | {"costs": 0}, session.moment(), current, [target.tolist() for target in scene.views.targets]))
 
 
 class Edit(RuleBasedStateMachine):
@@ -180,5 +181,5 @@ class Edit(RuleBasedStateMachine):
 
 
 def test_any_sequence_of_acts_keeps_the_views_what_their_layers_make_of_them_and_resumes_as_if_never_stopped():
-    short = settings(max_examples=20, stateful_step_count=14, deadline=None, derandomize=True, database=None)
+    short = settings(max_examples=40, stateful_step_count=14, deadline=None, derandomize=True, database=None)
     run_state_machine_as_test(Edit, settings=short)
