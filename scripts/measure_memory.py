@@ -78,13 +78,12 @@ def draw(file: Path, noted: dict[str, list[int]]) -> None:
     """Draws both over the edits."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(7, 3), layout="constrained")
-    memory = figure.subplots()
-    tensors = memory.twinx()
-    memory.plot(noted["edits"], [held / 1e6 for held in noted["resident_bytes"]], color="tab:blue")
-    memory.set(xlabel="view edits", ylabel="main memory, MB (blue)", ylim=(0, None))
-    tensors.plot(noted["edits"], noted["tensors"], color="tab:orange")
-    tensors.set(ylabel="tensors alive (orange)", ylim=(0, None))
+    figure = Figure(figsize=(7, 3.5), layout="constrained")
+    memory, tensors = figure.subplots(2, sharex=True)
+    memory.plot(noted["edits"], [held / 1e6 for held in noted["resident_bytes"]])
+    memory.set(ylabel="main memory, MB", ylim=(0, None))
+    tensors.plot(noted["edits"], noted["tensors"])
+    tensors.set(xlabel="view edits", ylabel="tensors alive", ylim=(0, None))
     figure.savefig(file, dpi=100)
 
 
