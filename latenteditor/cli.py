@@ -47,11 +47,22 @@ def main(words: Sequence[str] | None = None) -> None:
     except UnknownCommand as error:
         print(f"Error: {error}", file=sys.stderr)
         sys.exit(2)
-    except ValueError as error:
-        sys.exit(f"Error: {error}")
+    except (ValueError, OSError) as error:
+        from latenteditor.nerf.one_line import wants_traceback
+
+        if wants_traceback():
+            raise
+        sys.exit(f"Error: {_sentence(error)}")
     except KeyboardInterrupt:
         print("Interrupted: run the same command again to go on.", file=sys.stderr)
         sys.exit(130)
+
+
+def _sentence(error: ValueError | OSError) -> str:
+    """What a user can mend, as a line; a file that cannot be read or written is named."""
+    if not isinstance(error, OSError) or error.filename is None:
+        return str(error)
+    return f"{error.filename} cannot be read or written ({error.strerror}): make room there, or choose another place."
 
 
 class UnknownCommand(ValueError):

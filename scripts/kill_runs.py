@@ -51,6 +51,7 @@ def train(config: KillConfig, data: Path, output: Path) -> None:
     """Trains a run in this process: from its newest checkpoint, where it has one."""
     options = {
         "pipeline.edit.mask": config.mask,
+        "pipeline.edit.delta_mask.threshold": None if config.mask == "field" else 0.5,  # So few cells agree on little.
         "pipeline.model.relevance.steps": 5,
         "steps_per_save": config.steps_per_save,
     }

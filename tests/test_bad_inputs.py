@@ -123,6 +123,22 @@ def missing_photograph(work: Workplace) -> None:
     work.edit(data=work.without(work.data, "images/00003.png"))
 
 
+def exchanged_photograph(work: Workplace) -> None:
+    """Goes on with an edit, one of whose photographs was replaced."""
+    data = work.copy(work.data)
+    shutil.copy(data / "images/00002.png", data / "images/00003.png")
+    work.edit(data=data, load_dir=work.edited)
+
+
+def reordered_photographs(work: Workplace) -> None:
+    """Goes on with an edit, two of whose photographs have each other's names."""
+    data = work.copy(work.data)
+    first, second = ((data / f"images/0000{number}.png").read_bytes() for number in (0, 3))
+    (data / "images/00000.png").write_bytes(second)
+    (data / "images/00003.png").write_bytes(first)
+    work.edit(data=data, load_dir=work.edited)
+
+
 MISTAKES: list[tuple[str, Callable[[Workplace], Any], str]] = [
     # What to change.
     ("no prompt", lambda at: at.edit(pipeline__edit__prompt=""), r"no prompt: .* --pipeline\.edit\.prompt"),
@@ -213,8 +229,20 @@ MISTAKES: list[tuple[str, Callable[[Workplace], Any], str]] = [
     (
         "edit of other data",
         lambda at: load(at, at.edited, data=at.world(num_views=4, size=32)),
-        "saved edit is of 5 views and the scene has 4",
+        "loaded run was trained on 5 photographs and .*world has 4: pass the --data of that run",
     ),
+    (
+        "edit of as many other photographs",
+        lambda at: load(at, at.edited, data=at.world(num_views=5, size=32)),
+        r"5 of 5 photographs of .*world are not those .*\(00000\.png, .*\): pass the --data of that run",
+    ),
+    (
+        "scene of as many other photographs",
+        lambda at: load(at, at.reconstructed, data=at.world(num_views=5, size=32)),
+        "5 of 5 photographs of .*world are not those that the loaded run was trained on",
+    ),
+    ("one photograph exchanged", exchanged_photograph, r"1 of 5 photographs .* are not those .*\(00003\.png\)"),
+    ("photographs in another order", reordered_photographs, "photographs of the loaded run in another order"),
     (
         "edit at another size",
         lambda at: load(at, at.edited, pipeline__datamanager__image_size=16),
@@ -301,7 +329,7 @@ def test_a_mistake_is_answered_with_one_clear_line(workplace, provoke, expected)
 
 
 def test_no_two_mistakes_are_the_same():
-    assert len({row[0] for row in MISTAKES}) == len(MISTAKES) > 25
+    assert len({row[0] for row in MISTAKES}) == len(MISTAKES) >= 45
 
 
 def test_what_the_mistakes_are_made_in_is_right_itself(workplace):

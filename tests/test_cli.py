@@ -1,5 +1,7 @@
 """The console command: light until it is asked for something, and plain about what it cannot do."""
 
+import errno
+import os
 import subprocess
 import sys
 import time
@@ -52,6 +54,28 @@ def test_an_unknown_word_is_answered_with_what_is_like_it(words, said, capsys):
         cli.main(words)
     assert ended.value.code == 2
     assert said in capsys.readouterr().err
+
+
+def test_a_file_that_cannot_be_written_is_named_in_one_line(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    words = ["world", "--output", str(tmp_path / "file" / "world")]
+    with pytest.raises(SystemExit) as ended:
+        cli.main(words)
+    assert str(ended.value.code).startswith(f"Error: {tmp_path}/file") and "(Not a directory)" in str(ended.value.code)
+    monkeypatch.setenv("LATENTEDITOR_DEBUG", "1")
+    with pytest.raises(NotADirectoryError):
+        cli.main(words)
+
+
+def test_a_full_disk_is_named_in_one_line(tmp_path, monkeypatch):
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(tmp_path / "world.json"))
+
+    monkeypatch.setattr("latenteditor.commands.world.main", full)
+    with pytest.raises(
+        SystemExit, match=r"world\.json cannot be read or written \(No space left on device\): make room"
+    ):
+        cli.main(["world", "--output", str(tmp_path)])
 
 
 def test_what_a_user_can_mend_ends_with_status_1_and_one_line(monkeypatch):

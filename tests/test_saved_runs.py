@@ -1,6 +1,8 @@
 """Runs that earlier versions saved are still read: by who looks at them, and by who goes on from them."""
 
+import copy
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,8 @@ import yaml
 from nerfstudio.scripts.eval import ComputePSNR
 from nerfstudio.utils.eval_utils import eval_setup
 
+from latenteditor.nerf.checkpoints import checkpoint_path, checkpoint_paths, write_checkpoint
+from latenteditor.nerf.one_line import OneLine
 from tests import golden
 
 
@@ -85,3 +89,51 @@ def test_a_saved_run_goes_on(saved_run):
     if "_extra_state" in state:
         before = state["_extra_state"]["layers"]["layers"][0]["edited"]
         assert set(before) <= set(trainer.pipeline.layers.layers[0].edited)
+
+
+@pytest.fixture
+def looked_at(tmp_path, edited_run, monkeypatch) -> Path:
+    """The config of a run of two checkpoints, of which nothing is damaged yet."""
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)  # Put back afterwards.
+    config: Any = copy.deepcopy(edited_run.config)
+    config.output_dir, config.load_dir, config.load_step = tmp_path, None, None
+    folder = config.get_checkpoint_dir()
+    folder.mkdir(parents=True)
+    (newest,) = checkpoint_paths(edited_run.checkpoint_dir)
+    state = torch.load(newest, weights_only=True)
+    for step in (5, 7):
+        write_checkpoint(state | {"step": step}, checkpoint_path(folder, step))
+    config.write_config()
+    return config.get_base_dir() / "config.yml"
+
+
+def look_at(config: Path) -> int:
+    """Loads a run as every command of the host does but ns-train; the step that was found."""
+    return eval_setup(config, eval_num_rays_per_chunk=None, test_mode="inference")[3]
+
+
+def test_who_looks_at_a_run_gets_the_newest_checkpoint_that_is_whole(looked_at, capsys):
+    folder = looked_at.parent / "nerfstudio_models"
+    assert look_at(looked_at) == 7
+    (folder / ".DS_Store").touch()
+    assert look_at(looked_at) == 7, "what else lies there is passed over"
+    assert "damaged" not in capsys.readouterr().out
+    content = bytearray((folder / "step-000000007.ckpt").read_bytes())
+    content[len(content) // 2] ^= 1
+    (folder / "step-000000007.ckpt").write_bytes(content)
+    assert look_at(looked_at) == 5
+    assert "step-000000007.ckpt is damaged" in capsys.readouterr().out.replace("\n", "")
+    (folder / "step-000000005.ckpt").write_bytes(b"")
+    with pytest.raises(
+        ValueError, match=r"No checkpoint in .* can be read \(step-000000007\.ckpt: .*: load another run"
+    ):
+        look_at(looked_at)
+    assert isinstance(sys.excepthook, OneLine), "and that is shown as one line"
+
+
+def test_who_looks_at_a_run_finds_it_whatever_step_it_began_from(looked_at):
+    config: Any = yaml.load(looked_at.read_text(), Loader=yaml.Loader)
+    config.load_dir, config.load_step = looked_at.parent / "elsewhere", 3000
+    assert config.load_step == 3000, "a run that trains takes what it is told"
+    looked_at.write_text(yaml.dump(config))
+    assert look_at(looked_at) == 7

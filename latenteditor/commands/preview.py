@@ -13,7 +13,7 @@ import tyro
 
 from latenteditor.devices import default_device
 from latenteditor.editing.editor import EditConfig, require_instruction
-from latenteditor.evaluation.photograph import find_view, read_photograph, transforms_file
+from latenteditor.evaluation.photograph import find_view, read_photograph, read_view, transforms_file
 from latenteditor.evaluation.photograph_preview import (
     PhotographPreview,
     Trials,
@@ -75,7 +75,7 @@ def main(args: Args) -> None:
     require_instruction(args.edit.prompt)
     thresholds = find_thresholds(args.edit, args.thresholds)
     guidances = find_guidances(args.edit.guidance, args.text_guidance, args.image_guidance)
-    photograph = read_photograph(file, upright=args.image is not None)
+    photograph = read_photograph(file, upright=True) if args.data is None else read_view(args.data, file)
     autoencoder = args.autoencoder or args.edit.model
     trials = Trials(args.edit, thresholds, guidances)
     shown = preview_photograph(photograph, trials, autoencoder, args.image_size, args.device)

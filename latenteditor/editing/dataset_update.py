@@ -140,8 +140,7 @@ class IterativeDatasetUpdate:
 
     def take_back(self) -> None:
         """Undoes the last `begin`, as long as no view was edited since; the prompt before it goes on."""
-        for layer in self.current:
-            self.layers.remove(layer.number)
+        self.layers.take_back()
         self.current, schedule, self.edits_per_view, self.seconds = self._before
         self.schedule.load_state_dict(schedule)
         self._keep_out()

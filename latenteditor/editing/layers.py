@@ -69,6 +69,12 @@ class LayerStack:
             self.layers.append(Layer(self._last_number, instruction, prompt, self._last_prompt_number))
         return self.latest
 
+    def take_back(self) -> None:
+        """Undoes the last `add`, which no view was edited by, so that the prompt before it is the latest again."""
+        taken = self.latest
+        self.layers = [layer for layer in self.layers if layer not in taken]
+        self._last_number, self._last_prompt_number = taken[0].number - 1, self._last_prompt_number - 1
+
     @property
     def latest(self) -> list[Layer]:
         """The layers of the last prompt that are still there."""

@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import Float
-from PIL import Image, ImageOps
 from torch import Tensor
+
+from latenteditor.nerf.photograph_files import Unreadable, is_turned, photograph_fault, read_header, read_picture
 
 
 def find_view(data: Path, view: int | str) -> Path:
@@ -44,7 +45,7 @@ def read_photograph(file: Path, upright: bool) -> Float[Tensor, "1 3 height widt
 
     Args:
         file: Any picture.
-        upright: Turns it as its camera noted. A dataset's photographs are trained on as they lie in the file.
+        upright: Turns it as its camera noted.
 
     Raises:
         ValueError: There is no such file, or it is no picture.
@@ -52,12 +53,36 @@ def read_photograph(file: Path, upright: bool) -> Float[Tensor, "1 3 height widt
     if not file.is_file():
         raise ValueError(f"There is no photograph {file}: pass a JPEG or a PNG.")
     try:
-        image = Image.open(file)
-        image = (ImageOps.exif_transpose(image) if upright else image).convert("RGBA")
-    except OSError as error:
-        raise ValueError(f"{file} is not a picture that can be read ({error}): pass a JPEG or a PNG.") from error
+        image = read_picture(file, turn=upright).convert("RGBA")
+    except Unreadable as error:
+        raise ValueError(f"{error}: pass a JPEG or a PNG.") from error
     pixels = torch.from_numpy(np.array(image)).float() / 255
     return (pixels[..., :3] * pixels[..., 3:]).permute(2, 0, 1)[None]
+
+
+def read_view(data: Path, file: Path) -> Float[Tensor, "1 3 height width"]:
+    """The photograph of one view of a dataset, turned as its camera noted where its camera of the dataset is.
+
+    Raises:
+        ValueError: There is no such file, or training would refuse it.
+    """
+    size = _camera_size(transforms_file(data), file)
+    if size is None or not file.is_file():
+        return read_photograph(file, upright=False)
+    fault = photograph_fault(file, size, smallest=1)
+    if fault is not None:
+        raise ValueError(f"1 of the photographs of {data} {fault.what} ({file.name}): {fault.remedy}.")
+    return read_photograph(file, upright=is_turned(read_header(file), size))
+
+
+def _camera_size(transforms: Path, file: Path) -> tuple[int, int] | None:
+    """Height and width of the camera of a photograph, where a dataset tells them."""
+    described = json.loads(transforms.read_text("utf8"))
+    for frame in described["frames"]:
+        if transforms.parent / frame["file_path"] == file:
+            height, width = (frame.get(side, described.get(side)) for side in ("h", "w"))
+            return None if height is None or width is None else (int(height), int(width))
+    return None
 
 
 def _named(view: str, names: list[str], file: Path) -> str:

@@ -127,6 +127,34 @@ def read_newest(folder: Path, say: Callable[[str], object]) -> tuple[dict[str, A
     raise ValueError(f"No checkpoint in {folder} can be read ({'; '.join(reasons)}): load another run.")
 
 
+def is_whole(path: Path) -> bool:
+    """Whether a checkpoint can be read."""
+    try:
+        read_checkpoint(path)
+    except Damaged:
+        return False
+    return True
+
+
+def step_to_look_at(folder: Path, say: Callable[[str], object]) -> int | None:
+    """The step to be asked for where the host, left alone, would not find the newest checkpoint that is whole.
+
+    The host takes the newest name, damaged or not, and every name for a step's.
+
+    Args:
+        folder: Of checkpoints.
+        say: Is told of each that is passed over.
+
+    Raises:
+        ValueError: None of them is whole, or a newer version wrote it.
+    """
+    paths = checkpoint_paths(folder)
+    if not paths:
+        return None
+    _, path = read_newest(folder, say)
+    return step_of(path) if path != paths[0] or len(paths) < len(list(folder.iterdir())) else None
+
+
 def keep_newest(folder: Path) -> None:
     """Deletes all checkpoints of a folder but the newest few."""
     for path in checkpoint_paths(folder)[KEPT:]:

@@ -6,7 +6,7 @@ that follow. A scene that is only looked at can be previewed, and its layers swi
 """
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from time import perf_counter
 from typing import Any, Protocol, runtime_checkable
 
@@ -22,6 +22,7 @@ from latenteditor.editing.edit_schedule import EditSchedule
 from latenteditor.editing.editor import Editor, LatentEditor, noise_range
 from latenteditor.editing.layers import Layer, LayerStack
 from latenteditor.editing.pixel_editor import latent_editor_of
+from latenteditor.nerf.edit_costs import EditCosts
 from latenteditor.nerf.edit_pictures import preview_picture
 from latenteditor.nerf.editable_scene import TrainingScene
 from latenteditor.nerf.editing_config import EditingConfig, apply_settings, settings_of
@@ -29,22 +30,6 @@ from latenteditor.nerf.option_ranges import require_consistent, require_in_range
 from latenteditor.nerf.prompt_reader import PromptReader
 
 NEEDS_TRAINING = "This scene is only looked at: open the run with ns-train ... --load-dir to edit it."
-
-
-@dataclass
-class EditCosts:
-    """What the edits of a scene have cost; a run that goes on from an edited one counts on from there."""
-
-    survey_seconds: float = 0.0
-    """Looking for what the prompt is about: scores of all views and, for the mask "field", the fit of the relevance."""
-    relevance_seconds: float = 0.0
-    """Of these, the fit of the relevance head and its rendering from all views."""
-    edit_seconds: float = 0.0
-    """Rendering, editing and replacing views."""
-    view_edits: int = 0
-    """Edits of single views in that time."""
-    gpu_bytes: int = 0
-    """The most GPU memory that tensors held at once; 0 without a GPU."""
 
 
 EditorLoader = Callable[[LayerStack, EditCosts], Editor]
@@ -161,6 +146,8 @@ class EditSession:
             self.update.load_state_dict(self._loaded_edit)
         if self.begun:
             self.scene.freeze_cameras()
+            if not self.prompt:
+                self.update.current = []  # As when it was begun.
         _change_layers(self.update, self.config, by_command=not self._goes_on)
 
     def before_step(self, step: int) -> list[EditedView]:

@@ -14,8 +14,9 @@ from latenteditor.editing.editor import Agreement, EditConfig, LatentEditor
 from latenteditor.editing.layers import LayerStack
 from latenteditor.nerf.checkpoints import FORMAT, require_format
 from latenteditor.nerf.edit_controls import EditControls, Notices
+from latenteditor.nerf.edit_costs import EditCosts
 from latenteditor.nerf.edit_pictures import edit_picture
-from latenteditor.nerf.edit_session import EditCosts, EditorLoader, EditSession
+from latenteditor.nerf.edit_session import EditorLoader, EditSession
 from latenteditor.nerf.editable_scene import TrainingScene
 from latenteditor.networks.instruct_pix2pix import load_instruct_pix2pix
 

@@ -24,7 +24,8 @@ from torch import Tensor, nn
 from latenteditor.editing.editor import EditConfig
 from latenteditor.editing.layers import LayerStack
 from latenteditor.editing.pixel_editor import PixelEditor
-from latenteditor.nerf.edit_session import EditCosts, EditingConfig, EditorLoader
+from latenteditor.nerf.edit_costs import EditCosts
+from latenteditor.nerf.edit_session import EditingConfig, EditorLoader
 from latenteditor.nerf.editable_scene import SceneView, TrainingScene
 from latenteditor.nerf.editing_pipeline import EditingPipeline, load_latent_editor
 from latenteditor.nerf.image_datamanager import ImageDataManager, ImageDataManagerConfig

@@ -107,14 +107,18 @@ def _read_view(path: Path | None, shape: tuple[int, int, int]) -> EncodedView | 
         return None
     try:
         with safe_open(path, framework="pt") as file:
-            view = EncodedView(**{name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
+            # Copied: a file that is cut off under a tensor that maps it ends the process.
+            view = EncodedView(**{name: file.get_tensor(name).clone() for name in file.keys()})  # noqa: SIM118
             known = (file.metadata() or {}).get(SUM)
+        fits = view.latents.shape == shape and view.colors.shape[1:] == shape[1:]
+        # Files of earlier versions have no sum.
+        whole = known in (None, _sum(view)) and all(bool(value.isfinite().all()) for value in view)
     except Exception:  # Whatever is wrong with a cache file, encoding again is right.
-        return None
-    fits = view.latents.shape == shape and view.colors.shape[1:] == shape[1:]
-    # Files of earlier versions have no sum.
-    whole = known in (None, _sum(view)) and all(bool(value.isfinite().all()) for value in view)
-    return view if fits and whole else None
+        fits = whole = False
+    if fits and whole:
+        return view
+    CONSOLE.log(f"The latents in {path} are damaged: the photograph is encoded again.")
+    return None
 
 
 def _write_view(path: Path, view: EncodedView) -> bool:

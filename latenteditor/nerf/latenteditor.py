@@ -22,7 +22,8 @@ from latenteditor.editing.delta_mask import DeltaMaskConfig, relevance_mask
 from latenteditor.editing.editor import LatentEditor
 from latenteditor.editing.layers import LayerStack
 from latenteditor.nerf.datamanager import LatentDataManager
-from latenteditor.nerf.edit_session import EditCosts, EditingConfig, EditorLoader
+from latenteditor.nerf.edit_costs import EditCosts
+from latenteditor.nerf.edit_session import EditingConfig, EditorLoader
 from latenteditor.nerf.editable_scene import SceneView, TrainingScene
 from latenteditor.nerf.editable_views import EditableViews
 from latenteditor.nerf.editing_pipeline import EditingPipeline, load_latent_editor

@@ -21,10 +21,15 @@ class OneLine:
 
     def __call__(self, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         """Called by Python with what nobody caught, before the process ends with status 1."""
-        if can_be_mended(error, trace) and os.environ.get(DEBUG_VARIABLE, "0") in ("", "0"):
+        if can_be_mended(error, trace) and not wants_traceback():
             sys.stderr.write(f"Error: {error}\n")
         else:
             self.otherwise(kind, error, trace)
+
+
+def wants_traceback() -> bool:
+    """Whether somebody asked for the traceback."""
+    return os.environ.get(DEBUG_VARIABLE, "0") not in ("", "0")
 
 
 def show_mistakes_as_one_line() -> None:

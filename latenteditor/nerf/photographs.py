@@ -1,5 +1,6 @@
 """The photographs of a capture, and their cameras, at the size at which they are worked on."""
 
+import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from copy import deepcopy
@@ -27,6 +28,9 @@ from latenteditor.nerf.photograph_files import (
     some,
 )
 from latenteditor.networks.autoencoder import resize, working_size
+
+KEY_LENGTH = 32
+"""Hexadecimal digits of a content key."""
 
 
 class Photographs(InputDataset):
@@ -130,6 +134,38 @@ def require_photographs(dataset: InputDataset, source: Path, smallest: int = 1) 
     _require_none(faults, photographs, "photographs", source)
     faults = [mask_fault(path, size) for path, size in zip(masks, sizes, strict=bool(masks))]
     _require_none(faults, masks, "masks", source)
+
+
+def content_keys(photographs: Sequence[Path]) -> list[str]:
+    """What tells photographs apart, whatever their files are called and wherever they lie."""
+    return [hashlib.sha256(path.read_bytes()).hexdigest()[:KEY_LENGTH] for path in photographs]
+
+
+def require_same_photographs(known: Sequence[str], photographs: Sequence[Path], source: Path) -> None:
+    """Refuses to go on with a run on other photographs than it was made on: views are known by their order.
+
+    Args:
+        known: Content keys of the training photographs of the run.
+        photographs: Those of the present data.
+        source: Where these lie.
+
+    Raises:
+        ValueError: They are not the same.
+    """
+    remedy = "pass the --data of that run, or reconstruct a scene from these photographs"
+    if len(known) != len(photographs):
+        raise ValueError(
+            f"The loaded run was trained on {len(known)} photographs and {source} has {len(photographs)}: {remedy}."
+        )
+    keys = content_keys(photographs)
+    other = [path for path, key, expected in zip(photographs, keys, known, strict=True) if key != expected]
+    if other and sorted(keys) == sorted(known):
+        raise ValueError(f"{source} lists the photographs of the loaded run in another order: {remedy}.")
+    if other:
+        raise ValueError(
+            f"{len(other)} of {len(keys)} photographs of {source} are not those that the loaded run was trained on "
+            f"({some(other)}): {remedy}."
+        )
 
 
 def _require_files(paths: Sequence[Path], kind: str, source: Path) -> None:

@@ -21,6 +21,7 @@ from nerfstudio.utils.rich_utils import CONSOLE
 from latenteditor.editing.failures import CannotEdit
 from latenteditor.nerf import checkpoints, interrupts, moment, run_folder
 from latenteditor.nerf.edit_session import NothingToEdit
+from latenteditor.nerf.photographs import content_keys, require_same_photographs
 from latenteditor.nerf.trainer_config import CheckedTrainerConfig
 
 
@@ -64,6 +65,8 @@ class EditTrainer(Trainer):
         self._asked_steps, self._ends_at = config.max_num_iterations, 0
         self._let_go: Callable[[], None] = lambda: None
         self._loaded_moment: dict[str, Any] | None = None
+        self._photographs: list[str] = []
+        """Content keys of the training photographs."""
 
     def setup(self, test_mode: Literal["test", "val", "inference"] = "val") -> None:
         """Builds and loads everything, as the host does."""
@@ -185,6 +188,7 @@ class EditTrainer(Trainer):
             "optimizers": {name: part.state_dict() for name, part in self.optimizers.optimizers.items()},
             "schedulers": {name: part.state_dict() for name, part in self.optimizers.schedulers.items()},
             "scalers": self.grad_scaler.state_dict(),
+            "photographs": self._photographs,
             "moment": {
                 **moment.moment_of(pipeline),
                 "command": self._command(),
@@ -206,10 +210,15 @@ class EditTrainer(Trainer):
             ValueError: There is no checkpoint where one should be, or none that is whole.
         """
         found = self._read_checkpoint()
+        data: Any = self.pipeline.datamanager
         if found is None:
+            self._photographs = content_keys(data.train_dataset.image_filenames)
             super()._load_checkpoint()
             return
         state, path = found
+        if "photographs" in state:  # Runs of earlier versions, and of the host's methods, do not tell.
+            require_same_photographs(state["photographs"], data.train_dataset.image_filenames, data.get_datapath())
+        self._photographs = state.get("photographs") or content_keys(data.train_dataset.image_filenames)
         self._start_step = state["step"] + 1
         self.pipeline.load_pipeline(state["pipeline"], state["step"])
         self.optimizers.load_optimizers(state["optimizers"])
@@ -239,6 +248,7 @@ class EditTrainer(Trainer):
             path = checkpoints.checkpoint_path(folder, self.config.load_step)
             if own:
                 _require_newest(path)
+                _set_aside(path)
         assert path is not None
         if not path.is_file():
             raise ValueError(f"There is no checkpoint {path}.")
@@ -314,7 +324,7 @@ def _require_checkpoints(folder: Path) -> None:
 def _require_newest(path: Path) -> None:
     """Refuses to go back within a run's own folder, where newer checkpoints would outlive what is trained now."""
     newer = [other.name for other in checkpoints.checkpoint_paths(path.parent) if other.name > path.name]
-    if newer:
+    if newer and checkpoints.is_whole(path.parent / newer[0]):
         raise ValueError(
             f"{path.parent} holds {newer[0]}, which is newer than the {path.name} that is asked for: go back in a "
             "folder of its own, by another --timestamp."

@@ -6,6 +6,7 @@ before that.
 
 import sys
 from dataclasses import dataclass
+from traceback import walk_stack
 from typing import Any
 
 from nerfstudio.configs.base_config import ViewerConfig
@@ -13,12 +14,15 @@ from nerfstudio.engine.trainer import TrainerConfig
 from nerfstudio.utils.rich_utils import CONSOLE
 
 from latenteditor.language.prompts import require_no_key
+from latenteditor.nerf.checkpoints import checkpoint_path, step_to_look_at
 from latenteditor.nerf.one_line import show_mistakes_as_one_line
 from latenteditor.nerf.option_ranges import require_in_range
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 """Addresses that only this machine reaches."""
 HOST_OPTION = "--viewer.websocket-host"
+LOADER = "eval_setup"
+"""The function by which the host loads a finished run."""
 
 
 @dataclass
@@ -26,9 +30,11 @@ class CheckedTrainerConfig(TrainerConfig):
     """A config of the training that is refused before anything is written where it would not do."""
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Sets an option; new settings of the viewer keep the run's address unless the command names one.
+        """Sets an option; where the host sets one of a finished run, what it takes for granted is looked after.
 
-        ns-viewer replaces the settings of the run by the host's own, with which everybody in the network can look.
+        ns-viewer replaces the settings of the viewer by the host's own, with which everybody in the network can look:
+        the run keeps its address unless the command names one. Who looks at a run names the folder of its checkpoints,
+        of which the host then loads the newest: a damaged one is passed over.
         """
         before = self.__dict__.get(name)
         if name == "viewer" and isinstance(before, ViewerConfig) and isinstance(value, ViewerConfig):
@@ -36,6 +42,10 @@ class CheckedTrainerConfig(TrainerConfig):
                 value.websocket_host = before.websocket_host
             warn_if_others_can_look(value)
         super().__setattr__(name, value)
+        if name == "load_dir" and _is_looked_at():
+            show_mistakes_as_one_line()
+            if self.load_step is None or not checkpoint_path(value, self.load_step).is_file():
+                self.load_step = step_to_look_at(value, CONSOLE.log)
 
     def print_to_terminal(self) -> None:
         """Prints the options, as ns-train does first of all; from here on its mistakes are shown as one line.
@@ -93,6 +103,13 @@ def warn_if_others_can_look(viewer: ViewerConfig) -> None:
             f"[bold yellow]Everybody who reaches this machine at {viewer.websocket_host} can look at this scene and "
             f"steer its edit: {HOST_OPTION} 127.0.0.1 keeps it to this machine."
         )
+
+
+def _is_looked_at() -> bool:
+    """Whether the host is loading a finished run, as all its commands but ns-train do."""
+    return any(
+        frame.f_code.co_name == LOADER and "nerfstudio" in frame.f_code.co_filename for frame, _ in walk_stack(None)
+    )
 
 
 def _names_address(words: list[str]) -> bool:

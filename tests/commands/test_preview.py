@@ -175,7 +175,7 @@ MISTAKES = {
     "two views": (["--image", "{data}/images/00001.png", "--data", "{data}"], "one of them, not both"),
     "missing photograph": (["--image", "{folder}/no.jpg"], r"There is no photograph .*no\.jpg"),
     "folder as photograph": (["--image", "{folder}"], "There is no photograph"),
-    "no picture": (["--image", "{data}/world.json"], r"world\.json is not a picture that can be read"),
+    "no picture": (["--image", "{data}/world.json"], r"world\.json is no picture that can be read"),
     "folder without cameras": (["--data", "{folder}"], r"There is no .*transforms\.json: make it with ns-process-data"),
     "not a description": (["--data", "{data}/world.json"], "does not list frames"),
     "view beyond the last": (["--data", "{data}", "--view", "5"], r"no view 5: .* has 5 views, counted from 0"),

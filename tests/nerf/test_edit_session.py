@@ -9,10 +9,10 @@ from nerfstudio.cameras.cameras import Cameras
 
 from latenteditor.editing.edit_schedule import EditScheduleConfig
 from latenteditor.editing.editor import EditConfig, LatentEditor
+from latenteditor.nerf.edit_costs import EditCosts
 from latenteditor.nerf.edit_session import (
     NEEDS_TRAINING,
     Audience,
-    EditCosts,
     EditingConfig,
     EditSession,
     NothingToEdit,
@@ -201,6 +201,33 @@ def test_the_command_switches_and_removes_layers_of_the_loaded_run(make_session)
     assert changed.layers.listing() == "layer 1 'move it up' (off)"
     assert all(map(torch.equal, changed.scene.originals, changed.scene.targets))
     assert edits(changed, range(8, 10)) == [0, 0]
+
+
+def test_a_command_that_only_changes_layers_edits_nothing_after_it_is_resumed_either(make_session):
+    session = make_session("move it up; move it down")
+    edits(session, range(4, 8))
+    changed, resumed = (make_session("", training=False, hide_layers=(1,)) for _ in range(2))
+    changed.load_state_dict(session.state_dict())
+    changed.prepare()
+    assert edits(changed, range(8, 10)) == [0, 0]
+    resumed.load_state_dict(changed.state_dict())
+    resumed.load_moment(changed.moment())
+    resumed.prepare()
+    assert edits(resumed, range(10, 14)) == [0, 0, 0, 0]
+    assert all(map(torch.equal, changed.scene.targets, resumed.scene.targets))
+
+
+def test_a_prompt_about_nothing_leaves_no_trace_in_what_is_saved(make_session):
+    session = make_session()
+    edits(session, range(6))
+    before = str(session.layers.state_dict())
+    session.config.edit.prompt = "paint the dragon"
+    session.start()
+    edits(session, range(6, 8))
+    assert str(session.layers.state_dict()) == before
+    session.load_state_dict(session.state_dict())
+    session.prepare()
+    assert [layer.instruction for layer in session.update.current] == ["move it up"]
 
 
 def test_who_only_looks_previews_and_switches_layers_and_loads_no_editor_before(make_session):

@@ -24,7 +24,9 @@ STEPS, SAVED = 12, 6
 def newest(config: Any) -> dict[str, Any]:
     """The newest checkpoint, but for what tells of the time and of the command."""
     state, _ = checkpoints.read_newest(runs.checkpoints(config), pytest.fail)
-    state["moment"]["generators"].pop("python")  # Threads of the host and of the tests draw from it too.
+    # The tests' checks of shapes draw from it: beartype looks at one random item of a list. Without them, in
+    # test_kills.py, it is compared too.
+    state["moment"]["generators"].pop("python")
     extra = state["pipeline"].get("_extra_state")
     if extra is not None:
         extra["edit"]["seconds"], extra["costs"] = 0, {}

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from latenteditor.networks.autoencoder import load_autoencoder
 from latenteditor.networks.clip import load_clip
@@ -55,3 +56,14 @@ def test_what_else_a_state_dict_holds_is_not_executed(part, tmp_path):
     with pytest.raises(ValueError, match=f"taef2_{part}.pth could not be read .it holds more than weights"):
         load_autoencoder(str(folder), "cpu")
     assert not traces.exists()
+
+
+def test_weights_alone_are_read_from_such_a_file(tiny_instruct_pix2pix_folder, tmp_path):
+    model = shutil.copytree(tiny_instruct_pix2pix_folder, tmp_path / "model")
+    (weights,) = (model / "vae").glob("*.safetensors")
+    torch.save(load_file(weights), model / "vae/diffusion_pytorch_model.bin")
+    weights.unlink()
+    fingerprints = [
+        load_autoencoder(str(folder), "cpu").fingerprint for folder in (tiny_instruct_pix2pix_folder, model)
+    ]
+    assert fingerprints[0] == fingerprints[1]
