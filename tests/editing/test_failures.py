@@ -36,6 +36,9 @@ class Scene:
     def replace(self, view, target):
         self.targets[view] = target
 
+    def keep_out(self, view, cells):
+        pass
+
 
 class Failing(KnownEdit):
     """Fails a number of times by an answer that is no edit, for rows whose image is that of one view."""
