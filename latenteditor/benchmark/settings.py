@@ -11,7 +11,6 @@ from nerfstudio.pipelines.base_pipeline import VanillaPipelineConfig
 from latenteditor import methods
 from latenteditor.benchmark.world_runs import WorldConfig
 from latenteditor.editing.editor import EditConfig
-from latenteditor.handoff.write import SETTLE_NOISE
 from latenteditor.miniature.settings import EDIT
 from latenteditor.nerf.dense_scene import DenseIn2nModelConfig
 from latenteditor.nerf.latent_field import Encoding
@@ -96,8 +95,8 @@ class BenchmarkConfig(WorldConfig):
     """Training steps of the edit in latents that `latenteditor-sharp` finishes."""
     sharp_views: int | None = 8
     """Training views that it edits for its finish; None edits all."""
-    sharp_noise: float = SETTLE_NOISE
-    """What it edits them from, as a fraction of the noise schedule."""
+    sharp_noise: float = 0.98
+    """What it edits them from, as a fraction of the noise schedule: anew, because few views were edited before."""
     sharp_draws: int = 1
     """Noise draws that its delta scores are averaged over."""
     sharp_finish_steps: int = 120

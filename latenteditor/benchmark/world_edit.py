@@ -89,8 +89,8 @@ def render_video(folder: WorldFolder, run: Run, say: Say) -> None:
         return
     video = folder.path / "edit.mp4"
     folder.render(
-        run, "interpolate", "--pose-source", "eval", "--interpolation-steps", 8,
-        "--frame-rate", 16, "--rendered-output-names", "rgb", "--output-path", video,
+        run, "interpolate", "--pose-source", "eval", "--interpolation-steps", 4,
+        "--frame-rate", 10, "--rendered-output-names", "rgb", "--output-path", video,
     )  # fmt: skip
     say(f"Video: {video}")
 

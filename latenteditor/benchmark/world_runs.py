@@ -83,7 +83,7 @@ class WorldFolder:
     @property
     def colours(self) -> Run:
         """The run that learns it as it is photographed, in colours."""
-        return Run(self.path, DENSE)
+        return Run(self.path, DENSE, "unedited")
 
     @property
     def finished(self) -> Run:

@@ -295,10 +295,10 @@ class IterativeDatasetUpdate:
         """
         for view in changed.edited:
             self.show(view)
-        self._keep_out()
         beneath = self.current and changed.prompt_number < self.current[0].prompt_number
         if beneath and isinstance(self.editor, Surveyor):
             self.editor.forget()
+        self._keep_out()
 
     @property
     def _surveyed(self) -> bool:

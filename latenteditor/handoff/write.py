@@ -25,8 +25,9 @@ from latenteditor.nerf.editing_config import settings_of
 from latenteditor.nerf.editing_pipeline import EditingPipeline
 from latenteditor.nerf.loaded_run import load_run
 
-SETTLE_NOISE = 0.98
-"""What the settling sweep starts from, as a fraction of the schedule."""
+SETTLE_NOISE = 0.6
+"""What the settling sweep starts from, as a fraction of the schedule. On a built-in world, 120 steps of a finish came
+to 26.2 dB inside with this, 26.0 with 0.8 and 25.5 with 0.98: from less noise views agree more."""
 
 
 @dataclass

@@ -365,6 +365,8 @@ def test_each_layer_keeps_out_what_it_waits_for():
     update.edit_views([2])
     assert sorted(scene.kept_out) == list(range(NUM_VIEWS)), "the first layer has not edited it yet"
     update.remove(1)
+    assert not scene.kept_out, "what lies above a removed layer is looked for anew"
+    update.survey()
     assert sorted(scene.kept_out) == [0, 1, 3, 4]
 
 

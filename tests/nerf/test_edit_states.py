@@ -41,6 +41,9 @@ class ViewsScene(TrainingScene):
     def replace(self, view, target):
         self.views.replace(view, target)
 
+    def keep_out(self, view, cells):
+        self.views.keep_out(view, cells)
+
     def freeze_cameras(self):
         """There are none."""
 
@@ -165,6 +168,13 @@ class Edit(RuleBasedStateMachine):
         self.train(steps, resumed)
         self.go_on(steps)
         assert content(resumed) == content(self.session), "what comes after is the same, too"
+
+    @invariant()
+    def nothing_is_trained_on_what_waits_for_its_edit(self):
+        waiting = self.session.update.waiting()
+        for view in range(len(SIZES)):
+            expected = waiting[view][0] if view in waiting else torch.zeros(SIZES[view], dtype=torch.bool)
+            assert torch.equal(self.views.kept_out_of(view), expected)
 
     @invariant()
     def views_are_what_their_layers_make_of_them(self):
