@@ -91,15 +91,16 @@ class BenchmarkConfig(WorldConfig):
     The table shows how well either scene came out: too few steps make in2n's edit worse than it is."""
     max_edit_seconds: float | None = None
     """Ends every edit after that long, whatever its steps; None never does."""
-    sharp_edit_steps: int = 48
+    sharp_edit_steps: int = 96
     """Training steps of the edit in latents that `latenteditor-sharp` finishes."""
-    sharp_views: int | None = 8
-    """Training views that it edits for its finish; None edits all."""
+    sharp_views: int | None = None
+    """Training views that it edits for its finish; None edits all. On one world 8 views, with 1 step of edits before
+    them, showed 95 % of in2n's change after 35 s of CPU where all of them took 95, and ended 1.8 dB lower inside."""
     sharp_noise: float = 0.98
     """What it edits them from, as a fraction of the noise schedule: anew, because few views were edited before."""
     sharp_draws: int = 1
     """Noise draws that its delta scores are averaged over."""
-    sharp_finish_steps: int = 120
+    sharp_finish_steps: int = 240
     """Training steps of the finish."""
     sharp_steps_per_point: int = 20
     """Training steps of the finish from one measurement to the next."""
