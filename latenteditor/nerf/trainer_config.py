@@ -44,8 +44,9 @@ class CheckedTrainerConfig(TrainerConfig):
         super().__setattr__(name, value)
         if name == "load_dir" and _is_looked_at():
             show_mistakes_as_one_line()
-            if self.load_step is None or not checkpoint_path(value, self.load_step).is_file():
-                self.load_step = step_to_look_at(value, CONSOLE.log)
+            folder: Any = self.load_dir
+            if self.load_step is None or not checkpoint_path(folder, self.load_step).is_file():
+                self.load_step = step_to_look_at(folder, CONSOLE.log)
 
     def print_to_terminal(self) -> None:
         """Prints the options, as ns-train does first of all; from here on its mistakes are shown as one line.
