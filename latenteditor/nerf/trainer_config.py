@@ -44,7 +44,7 @@ class CheckedTrainerConfig(TrainerConfig):
         super().__setattr__(name, value)
         if name == "load_dir" and _is_looked_at():
             show_mistakes_as_one_line()
-            folder: Any = value
+            folder: Any = self.load_dir
             if self.load_step is None or not checkpoint_path(folder, self.load_step).is_file():
                 self.load_step = step_to_look_at(folder, CONSOLE.log)
 
