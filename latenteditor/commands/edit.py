@@ -51,6 +51,8 @@ def parse_args(words: Sequence[str]) -> Args:
 
 def main(args: Args) -> None:
     """Does what is not done yet, and says where to look."""
+    if args.edit.prompt:
+        raise ValueError("Say what to change by --prompt alone: --edit.prompt is not for this command.")
     config = WholeEditConfig(**{entry.name: getattr(args, entry.name) for entry in fields(WholeEditConfig)})
     whole = WholeEdit(
         data=args.data.absolute(),

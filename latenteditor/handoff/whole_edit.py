@@ -17,9 +17,12 @@ from pathlib import Path
 
 import torch
 
+from latenteditor.editing.delta_mask import require_usable
 from latenteditor.editing.editor import EditConfig
 from latenteditor.handoff.finish import CHECKPOINTS, DATASET, DENSE, NAME, SPLATS, read_config, read_run_folder
 from latenteditor.handoff.write import SETTLE_NOISE
+from latenteditor.networks.autoencoder import read_autoencoder_config
+from latenteditor.networks.instruct_pix2pix import load_noise_schedule
 from latenteditor.options import all_options, words_of
 from latenteditor.runs import Run, command_line
 
@@ -185,7 +188,7 @@ def require_whole(whole: WholeEdit) -> None:
     """Refuses what would fail after hours.
 
     Raises:
-        ValueError: There is no such capture, no such method or run, or nothing is asked for.
+        ValueError: There is no such capture, method, editor or run, or nothing is asked for.
     """
     from nerfstudio.configs.method_configs import all_methods
 
@@ -200,6 +203,10 @@ def require_whole(whole: WholeEdit) -> None:
             f"{whole.method} needs CUDA, and the device is {whole.device}: finish with --method {DENSE} here, or write "
             "the edited photographs with `latenteditor write-dataset` and train it on them on a machine with a GPU."
         )
+    edit = whole.config.edit
+    read_autoencoder_config(whole.config.autoencoder or edit.model)
+    load_noise_schedule(edit.model)
+    require_usable(edit.delta_mask)
     for config, method in ((whole.base, whole.method), (whole.reconstruction, LATENTS)):
         if config is None:
             continue

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from latenteditor.cli import main
+from latenteditor.editing.editor import EditConfig
 from latenteditor.handoff import whole_edit
 from latenteditor.handoff.journey import stages
 from latenteditor.handoff.whole_edit import WholeEdit, WholeEditConfig, require_whole
@@ -47,8 +48,14 @@ def test_it_goes_from_photographs_to_a_report_and_does_nothing_twice(words, caps
         main([*words[:4], "make it red", *words[5:]])
 
 
+def test_the_prompt_is_said_once(words):
+    with pytest.raises(SystemExit, match="by --prompt alone"):
+        main([*words, "--edit.prompt", "make it red"])
+
+
 def whole(folder: Path, data: Path, **others) -> WholeEdit:
-    content = {"prompt": "make it red", "method": "dense-nerfacto", "config": WholeEditConfig(), "device": "cpu"}
+    config = WholeEditConfig(EditConfig(model="miniature"))
+    content = {"prompt": "make it red", "method": "dense-nerfacto", "config": config, "device": "cpu"}
     return WholeEdit(data=data, folder=folder, **{**content, **others})
 
 
@@ -59,6 +66,7 @@ def test_what_would_fail_later_is_refused_at_once(tmp_path, tiny_world_folder, r
         ({"data": tmp_path / "nowhere"}, "There is no capture"),
         ({"prompt": " "}, "There is no prompt"),
         ({"method": "splats"}, "There is no method 'splats'"),
+        ({"config": WholeEditConfig(EditConfig(model="/nowhere"))}, "neither an existing folder nor a hub id"),
         ({"method": "splatfacto"}, "splatfacto needs CUDA, and the device is cpu: finish with --method dense-nerfacto"),
         ({"base": own}, "is one of latent-nerfacto, and one of dense-nerfacto is needed"),
         ({"reconstruction": tmp_path / "config.yml"}, "There is no run's config"),
