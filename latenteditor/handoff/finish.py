@@ -106,6 +106,7 @@ def set_up_finish(finish: Finish) -> Trainer:
         config.max_num_iterations = last - reached
     config.save_config()
     trainer: Any = config.setup(local_rank=0, world_size=1)
+    trainer.takes_other_photographs = True
     trainer.setup()
     datamanager = trainer.pipeline.datamanager
     if hasattr(datamanager, "train_ray_generator") or hasattr(datamanager, "train_pixel_sampler"):

@@ -65,6 +65,8 @@ class EditTrainer(Trainer):
         self._asked_steps, self._ends_at = config.max_num_iterations, 0
         self._let_go: Callable[[], None] = lambda: None
         self._loaded_moment: dict[str, Any] | None = None
+        self.takes_other_photographs = False
+        """Whether a run may be loaded that was trained on other photographs: of the same places, before an edit."""
         self._photographs: list[str] = []
         """Content keys of the training photographs."""
 
@@ -216,9 +218,10 @@ class EditTrainer(Trainer):
             super()._load_checkpoint()
             return
         state, path = found
-        if "photographs" in state:  # Runs of earlier versions, and of the host's methods, do not tell.
-            require_same_photographs(state["photographs"], data.train_dataset.image_filenames, data.get_datapath())
-        self._photographs = state.get("photographs") or content_keys(data.train_dataset.image_filenames)
+        known = None if self.takes_other_photographs else state.get("photographs")
+        if known is not None:  # Runs of earlier versions, and of the host's methods, do not tell.
+            require_same_photographs(known, data.train_dataset.image_filenames, data.get_datapath())
+        self._photographs = known or content_keys(data.train_dataset.image_filenames)
         self._start_step = state["step"] + 1
         self.pipeline.load_pipeline(state["pipeline"], state["step"])
         self.optimizers.load_optimizers(state["optimizers"])

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from latenteditor.benchmark.dense_scene import DenseIn2nModel, DenseIn2nModelConfig
 from nerfstudio.cameras.rays import RayBundle
 from nerfstudio.data.scene_box import SceneBox
 from nerfstudio.model_components.scene_colliders import NearFarCollider
@@ -20,6 +19,7 @@ from latenteditor.benchmark.quality import quality
 from latenteditor.benchmark.runs import run_job
 from latenteditor.benchmark.settings import METHODS, BenchmarkConfig, edit_config, reconstruction_config
 from latenteditor.benchmark.stopwatch import Stopwatch
+from latenteditor.nerf.dense_scene import DenseIn2nModel, DenseIn2nModelConfig
 from latenteditor.options import set_options
 from latenteditor.worlds.held_out import HeldOut
 
