@@ -30,6 +30,17 @@ LEAST_CHANGE, FULL_CHANGE = 0.05, 0.25
 """Shares of an edit's strongest change: up to the first a pixel stays the photograph's, from the second on it is the
 edit's. On eight views of a built-in world: 37.4 dB outside the true region and 25.6 inside without, 38.1 and 25.5
 with."""
+EDGES = 1e-4
+"""Variance of colours below which a neighbourhood has no edge that a border could follow; in [0, 1] squared."""
+UNCHANGED = 1e-4
+"""Variance of a change below which there is no border."""
+LEAST_TOLD, WELL_TOLD = 0.2, 0.6
+"""How much of a change's variance the photograph's colours must tell: up to the first its border stays where the edit
+has it, from the second on it follows the photograph's edges. On eight views of a built-in world: 38.1 dB outside the
+true region and 25.5 inside without, 41.6 and 25.6 with. Edits that draw new outlines keep them by this: a decoded true
+cube in a cone's place has 29.4 dB inside, 25.5 if every border follows the photograph, 30.0 if none does."""
+FAINTEST = 1 / 255
+"""Share of an edit that 8 bits cannot show."""
 STRONGEST = 0.95
 """Quantile of the changes in a mask that stands for the strongest."""
 
@@ -60,11 +71,13 @@ def lay_over(
     height, width = photograph.shape[:2]
     edited, unedited = edited.float().cpu(), unedited.float().cpu()
     region = dilate(tidy(mask)[None], WIDENED)[0]
-    share = soft_region(region, (height, width)) * shown_change(edited, unedited, region, (height, width))
+    before = torch.from_numpy(photograph).permute(2, 0, 1).float() / 255
+    change = along_edges(shown_change(edited, unedited, region), before, edited.shape[-1] / region.shape[-1])
+    share = soft_region(region, (height, width)) * change
+    share = share.where(share >= FAINTEST, 0.0)
     rows, columns = np.nonzero(share.numpy() > 0)
     if len(rows) == 0:
         return Overlay(photograph, share.numpy())
-    before = torch.from_numpy(photograph).permute(2, 0, 1).float() / 255
     after = with_detail(edited, unedited, before).clamp(0, 1)
     blended = before + share * (after - before)
     picture = photograph.copy()
@@ -99,20 +112,65 @@ def shown_change(
     edited: Float[Tensor, "3 rows columns"],
     unedited: Float[Tensor, "3 rows columns"],
     mask: Bool[Tensor, "1 cell_rows cell_columns"],
-    size: tuple[int, int],
-) -> Float[Tensor, "height width"]:
-    """How much of each pixel of a view of (height, width) an edit has changed: 0 where it left the look as it was.
+) -> Float[Tensor, "1 rows columns"]:
+    """How much of each pixel an edit has changed: 0 where it left the look as it was.
 
     What counts as a change follows from the strongest that the edit makes in its mask, so that a faint one counts too.
     """
     change = _mean((edited - unedited).abs().amax(dim=0, keepdim=True), 3)
     within = F.interpolate(mask[None].float(), change.shape[-2:], mode="nearest-exact")[0].cpu() > 0
     if not within.any():
-        return torch.zeros(size)
+        return torch.zeros_like(change)
     strongest = torch.quantile(change[within], STRONGEST)
     least, full = LEAST_CHANGE * strongest, FULL_CHANGE * strongest
     share = ((change - least) / (full - least).clamp(min=1e-6)).clamp(0, 1)
-    return F.interpolate(_smooth_step(share)[None], size, mode="bilinear", align_corners=False)[0, 0]
+    return _smooth_step(share)
+
+
+def along_edges(
+    change: Float[Tensor, "1 rows columns"], photograph: Float[Tensor, "3 height width"], radius: float
+) -> Float[Tensor, "height width"]:
+    """A change at the photograph's size, its borders where the photograph has edges.
+
+    The decoder blurs an edit's outline; the photograph has it sharp wherever the edit keeps it. In each neighbourhood
+    the change is taken for a line in the photograph's colours, `change = a . colours + b`, fitted at the edit's size
+    and followed at the photograph's (guided filter, He et al. 2010, He and Sun 2015). Where that does not tell the
+    change, as around an outline that the edit drew anew, its border stays as it is.
+
+    Args:
+        change: How much of each pixel the edit shows, at the size at which it was edited.
+        photograph: Its colours.
+        radius: Of a neighbourhood, in pixels of the edit: how far the decoder may blur an outline.
+    """
+    colours = F.interpolate(photograph[None], change.shape[-2:], mode="area")[0]
+    window = 2 * round(radius) + 1
+    slope, constant, explained, variance = (_mean(fitted, window) for fitted in _fit_line(change, colours, window))
+    told = (explained + UNCHANGED) / (variance + UNCHANGED)
+    maps = torch.cat([slope, constant, told, change])
+    large = F.interpolate(maps[None], photograph.shape[-2:], mode="bilinear", align_corners=False)[0]
+    followed = ((large[:3] * photograph).sum(dim=0) + large[3]).clamp(0, 1)
+    weight = _smooth_step(((large[4] - LEAST_TOLD) / (WELL_TOLD - LEAST_TOLD)).clamp(0, 1))
+    return weight * followed + (1 - weight) * large[5]
+
+
+def _fit_line(
+    values: Float[Tensor, "1 rows columns"], colours: Float[Tensor, "3 rows columns"], window: int
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The line in colours that is nearest to values around each pixel.
+
+    Returns:
+        Its slope, its constant, and the values' variance: as far as the line explains it, and all of it.
+    """
+    mean_values, mean_colours = _mean(values, window), _mean(colours, window)
+    with_values = _mean(colours * values, window) - mean_colours * mean_values
+    products = (colours[:, None] * colours[None]).flatten(0, 1)
+    means = (mean_colours[:, None] * mean_colours[None]).flatten(0, 1)
+    covariance = (_mean(products, window) - means).unflatten(0, (3, 3)).permute(2, 3, 0, 1)
+    system = covariance + EDGES * torch.eye(3)
+    slope = torch.linalg.solve(system, with_values.permute(1, 2, 0)[..., None])[..., 0].permute(2, 0, 1)
+    variance = _mean(values**2, window) - mean_values**2
+    explained = (slope * with_values).sum(dim=0, keepdim=True)
+    return slope, mean_values - (slope * mean_colours).sum(dim=0, keepdim=True), explained, variance
 
 
 def with_detail(

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from latenteditor.handoff.overlay import lay_over, shown_change, soft_region, tidy, with_detail
+from latenteditor.handoff.overlay import along_edges, lay_over, shown_change, soft_region, tidy, with_detail
 
 CELLS = 16
 FACTOR = 8
@@ -93,12 +93,28 @@ def test_a_faint_edit_counts_as_a_change_and_what_it_leaves_does_not():
     before = torch.full((3, 128, 128), 0.5)
     edited = before.clone()
     edited[:, 40:60, 40:60] += 0.02
-    share = shown_change(edited, before, square(), (128, 128))
+    share = shown_change(edited, before, square())[0]
     assert share[45:55, 45:55].min() == 1 and share[70:90, 70:90].max() == 0
 
 
-def test_a_larger_photograph_gets_its_edit_at_its_own_size():
-    before = photograph(512)
-    overlay = lay_over(before, torch.ones(3, 128, 128), torch.zeros(3, 128, 128), square())
-    assert overlay.picture.shape == (512, 512, 3) and overlay.share.shape == (512, 512)
-    assert (overlay.picture[overlay.share == 0] == before[overlay.share == 0]).all()
+@pytest.mark.parametrize("size", [128, 512])
+def test_a_blurred_border_follows_the_photographs_edge(size):
+    photograph = torch.where(disc(size), 0.8, 0.3).repeat(3, 1, 1)
+    change = torch.nn.functional.avg_pool2d(disc(128)[None].float(), 9, 1, 4, count_include_pad=False)
+    blurred = torch.nn.functional.interpolate(change[None], (size, size), mode="bilinear")[0, 0]
+    share = along_edges(change, photograph, float(FACTOR))
+    wrong = [(image - disc(size).float()).square().mean().item() for image in (blurred, share)]
+    assert wrong[1] < 0.4 * wrong[0]
+
+
+def test_a_border_that_the_photograph_does_not_have_stays_where_the_edit_drew_it():
+    photograph = torch.where(disc(128), 0.8, 0.3).repeat(3, 1, 1)
+    change = torch.zeros(1, 128, 128)
+    change[:, 5:25, 5:25] = 1
+    assert torch.allclose(along_edges(change, photograph, float(FACTOR)), change[0], atol=1e-4)
+
+
+def disc(size: int) -> torch.Tensor:
+    """A disc in the middle of a square."""
+    sides = (torch.arange(size) + 0.5) / size - 0.5
+    return sides[:, None] ** 2 + sides[None] ** 2 < 0.06
