@@ -6,6 +6,7 @@ A comparison has a folder::
     points.csv       every measured point
     table.md         medians, the machine, the command
     overview.png     all edits at once; curves.png: each of them
+    leakage.png      how far from the region each method has changed the scene
     SEED/world       the world's dataset
     SEED/latents     the run that learnt it in latents; SEED/colours: in colours
     SEED/PROMPT      the runs that edited it, and held-out.png, their views (rows: photographs, truth, methods in order)
@@ -13,21 +14,23 @@ A comparison has a folder::
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from latenteditor.benchmark.curves import Clock, Point
+from latenteditor.benchmark.final_views import DistanceMap, FinalViews, final_views, read_views, write_leakage
 from latenteditor.benchmark.jobs import PICTURE, Job
-from latenteditor.benchmark.plots import write_overview, write_plot
+from latenteditor.benchmark.plots import COLOURS, write_overview, write_plot
 from latenteditor.benchmark.report import BASELINE, Edit, machine, markdown, summarise, write_points
 from latenteditor.benchmark.runs import run_job
 from latenteditor.benchmark.settings import METHODS, BenchmarkConfig, MethodName, Representation, reconstruction_steps
 from latenteditor.benchmark.world_runs import WorldFolder, require_editor
 from latenteditor.devices import default_device
 from latenteditor.figures import write_figures
+from latenteditor.networks.perceptual import load_perceptual_distance
 from latenteditor.pictures import grid, read_image, write_picture
 from latenteditor.runs import Say
 from latenteditor.worlds.dataset import truth_folder
@@ -58,6 +61,9 @@ class ComparisonConfig(BenchmarkConfig):
     """What a method may lose outside the region against in2n's finished edit, in dB, to be as good as that."""
     clock: Clock = "seconds"
     """What the times in the table and the plot count; points.csv has both."""
+    measure_lpips: Path | None = None
+    """File with the weights of LPIPS, see in2n's --pipeline.model.lpips-weights, to measure finished edits with. None
+    leaves LPIPS out."""
     device: str = default_device()
     """Where to train: any device nerfstudio knows. The GPU where there is one."""
 
@@ -97,9 +103,19 @@ def write_results(
     write_plot(config.output / "curves.png", edits, config.tolerance, config.clock)
     if BASELINE in config.methods:
         write_overview(config.output / "overview.png", edits, config.clock)
+    write_leakage(config.output / "leakage.png", _leakages(edits), COLOURS)
     table = markdown(rows, about, command, notes(config, results), config.tolerance, config.clock)
     (config.output / "table.md").write_text(table)
     return table
+
+
+def _leakages(edits: Sequence[Edit]) -> dict[str, list[Sequence[float]]]:
+    """By method, how much each edit has changed around its region."""
+    found: dict[str, list[Sequence[float]]] = {}
+    for edit in edits:
+        if edit.final is not None:
+            found.setdefault(edit.method, []).append(edit.final.leakage)
+    return found
 
 
 def require_sizes(config: ComparisonConfig) -> None:
@@ -113,8 +129,9 @@ def require_sizes(config: ComparisonConfig) -> None:
     for name in ("num_worlds", "num_prompts", "reconstruction_steps", "edit_steps", "steps_per_point"):
         if getattr(config, name) < 1:
             raise ValueError(f"--{name.replace('_', '-')} must be 1 or more, not {getattr(config, name)}.")
-    if config.lpips_weights is not None and not config.lpips_weights.is_file():
-        raise ValueError(f"There are no weights of LPIPS {config.lpips_weights}: pass a file, or leave the option out.")
+    for weights in (config.lpips_weights, config.measure_lpips):
+        if weights is not None and not weights.is_file():
+            raise ValueError(f"There are no weights of LPIPS {weights}: pass a file, or leave the option out.")
 
 
 def require_output(config: ComparisonConfig) -> None:
@@ -181,15 +198,31 @@ def edit_by(
     learnt = scenes.learn(method.representation) if method else {"seconds": None, "psnr": None}
     base = scenes.path(method.representation) if method else None
     latents = None
-    if method is not None and method.finish:
+    if method is not None and method.finish == "edit":
         scenes.learn("latents")
         latents = scenes.path("latents")
     job = Job(folder.data, config.device, plain_settings(config), None, name, prompt, base, latents)
     result = run_job(job, path)
-    edit = read_edit(name, seed, prompt, result, learnt)
+    final = _final_views(config, folder.data, prompt, path, base)
+    edit = replace(read_edit(name, seed, prompt, result, learnt), final=final)
     last = edit.points[-1]
     say(f"{seed} {name:18} {last.seconds:7.1f} s, inside {last.inside:.1f} dB, outside {last.outside:.1f} dB")
-    return edit, {"method": name, "seed": seed, "prompt": prompt, "reconstruction": learnt, **result}
+    return edit, {"method": name, "seed": seed, "prompt": prompt, "reconstruction": learnt, **final._asdict(), **result}
+
+
+def _final_views(config: ComparisonConfig, world: Path, prompt: str, path: Path, base: Path | None) -> FinalViews:
+    """What the pictures of a run and of its unedited scene tell; without a scene, photographs are what was edited."""
+    views = read_held_out(world, prompt)
+    count = len(views.photographs)
+    unedited = views.photographs if base is None else read_views(base / PICTURE, count)
+    return final_views(read_views(path / PICTURE, count), unedited, views, _lpips(config))
+
+
+def _lpips(config: ComparisonConfig) -> DistanceMap | None:
+    """LPIPS, where its weights are given."""
+    if config.measure_lpips is None:
+        return None
+    return load_perceptual_distance(config.measure_lpips, "cpu").distance_map
 
 
 def plain_settings(config: ComparisonConfig) -> BenchmarkConfig:

@@ -19,6 +19,8 @@ COLOURS = {
     "in2n-mask": "tab:orange",
     "in2n-mask-waits": "tab:olive",
     "alone": "tab:gray",
+    "refit": "tab:brown",
+    "truth": "tab:pink",
 }
 PANELS = {
     "inside": "PSNR inside the region, dB",

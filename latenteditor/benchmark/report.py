@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import torch
 
 from latenteditor.benchmark.curves import Clock, Point, crossing
+from latenteditor.benchmark.final_views import FinalViews, leaks_to
 from latenteditor.figures import markdown_table
 
 Column = tuple[str, Callable[[dict[str, Any]], str]]
@@ -46,6 +47,8 @@ class Edit:
     """To learn the unedited scene; NaN without a scene."""
     reconstruction_psnr: float = math.nan
     """Of the unedited scene against the photographs of the held-out views, in dB; NaN without a scene."""
+    final: FinalViews | None = None
+    """What the held-out views look like in the end."""
 
 
 class Reached(NamedTuple):
@@ -132,7 +135,20 @@ def _row(own: Sequence[Edit], edits: Sequence[Edit], tolerance: float, clock: Cl
         "outside_unedited": _median(point.outside for point in begun),
         "outside": _median(point.outside for point in last),
         "change": _median(point.change for point in last),
+        **_final(own),
         "reached": {goal: _reached(own, edits, goal, tolerance, clock) for goal in SHARE_OF_GOAL},
+    }
+
+
+def _final(own: Sequence[Edit]) -> dict[str, float]:
+    """What the held-out views of one method look like in the end."""
+    found = [edit.final for edit in own if edit.final is not None]
+    lost = [edit.points[-1].outside - edit.points[0].outside for edit in own if len(edit.points) > 1]
+    return {
+        "lpips_inside": _median(views.lpips_inside for views in found),
+        "lpips_outside": _median(views.lpips_outside for views in found),
+        "outside_change": _median(lost),
+        "leaks_to": _median(leaks_to(views.leakage) for views in found),
     }
 
 
@@ -159,13 +175,17 @@ def markdown(
     lines = [
         *_table(_quality_columns(unit), rows),
         "",
+        *_table(_final_columns(), rows),
+        "",
         *_table(_cost_columns(unit), rows),
         "",
         "Medians over all edits. PSNR against the truth, on held-out views, in and outside the true region: unedited "
         "-> edited. Change is how much of the demanded change the region shows, blurred or not. A goal is reached when "
         f"the rest has lost no more than it has to {BASELINE}, and {tolerance:g} dB. Times sooner are relative to when "
         f"{BASELINE} itself came there, 0 where a method never does. No time contains measuring. Memory is of the "
-        "edit's process, libraries and networks included.",
+        "edit's process, libraries and networks included. LPIPS is the mean of its map over the region, and over the "
+        "rest. An edit leaks as far from the region as the mean absolute change against the unedited scene is 1 of 255 "
+        "or more.",
         "",
         *(f"- {note}" for note in notes),
         "- Machine: " + ", ".join(f"{name} {value}" for name, value in about.items()) + ".",
@@ -186,6 +206,17 @@ def _quality_columns(unit: str) -> list[Column]:
         ("mask IoU", lambda row: _number(row["mask_iou"], 2)),
         *_goal_columns("inside", f"{BASELINE}'s inside", unit),
         *_goal_columns("change", f"{SHARE_OF_GOAL['change']:.0%} of its change", unit),
+    ]
+
+
+def _final_columns() -> list[Column]:
+    """What the edits look like in the end."""
+    return [
+        ("method", lambda row: row["method"]),
+        ("LPIPS inside", lambda row: _number(row["lpips_inside"], 3)),
+        ("LPIPS outside", lambda row: _number(row["lpips_outside"], 3)),
+        ("outside, dB against its unedited scene", lambda row: _signed(row["outside_change"])),
+        ("leaks to, pixels", lambda row: "all" if math.isinf(row["leaks_to"]) else _number(row["leaks_to"])),
     ]
 
 
@@ -240,6 +271,11 @@ def _median(values: Any) -> float:
 def _number(value: float, digits: int = 0) -> str:
     """A figure, or nothing where there is none."""
     return "" if math.isnan(value) else f"{value:,.{digits}f}"
+
+
+def _signed(value: float) -> str:
+    """A difference, or nothing where there is none."""
+    return "" if math.isnan(value) else f"{value:+.2f}"
 
 
 def _change(before: float, after: float) -> str:

@@ -112,7 +112,7 @@ def _work(job: Job) -> Callable[[Job, Path], dict[str, Any]]:
     if job.reconstruct is not None:
         return _reconstruct
     method = METHODS[job.method] if job.method else None
-    return _edit_alone if method is None else edit_and_finish if method.finish else _edit
+    return _edit_alone if method is None else _edit if method.finish is None else edit_and_finish
 
 
 def _reconstruct(job: Job, folder: Path) -> dict[str, Any]:

@@ -19,6 +19,9 @@ from latenteditor.options import set_options
 Representation = Literal["latents", "colours"]
 """What a scene is made of."""
 Mask = Literal["per-view", "field", "none"]
+FinishOf = Literal["edit", "photographs", "truth"]
+"""What a scene of colours is finished on: what a scene of latents was edited to, the capture's own photographs, or what
+they should become."""
 MethodName = Literal[
     "latenteditor-sharp",
     "latenteditor",
@@ -28,6 +31,8 @@ MethodName = Literal[
     "in2n-mask",
     "in2n-mask-waits",
     "alone",
+    "refit",
+    "truth",
 ]
 
 
@@ -40,12 +45,12 @@ class Method(NamedTuple):
     """Where it may change a view."""
     waits: bool
     """Whether what waits for its edit is kept out of training."""
-    finish: bool = False
-    """Whether a scene of colours is learnt from what a scene of latents was edited to."""
+    finish: FinishOf | None = None
+    """What its scene of colours is finished on; None where it is edited itself."""
 
 
 METHODS: dict[MethodName, Method | None] = {
-    "latenteditor-sharp": Method("colours", "per-view", waits=True, finish=True),
+    "latenteditor-sharp": Method("colours", "per-view", waits=True, finish="edit"),
     "latenteditor": Method("latents", "per-view", waits=True),
     "latenteditor-eager": Method("latents", "per-view", waits=False),
     "latenteditor-field": Method("latents", "field", waits=True),
@@ -53,8 +58,12 @@ METHODS: dict[MethodName, Method | None] = {
     "in2n-mask": Method("colours", "per-view", waits=False),
     "in2n-mask-waits": Method("colours", "per-view", waits=True),
     "alone": None,
+    "refit": Method("colours", "none", waits=False, finish="photographs"),
+    "truth": Method("colours", "none", waits=False, finish="truth"),
 }
-"""By name. `alone` has no scene: each held-out photograph is edited by itself, from noise."""
+"""By name. `alone` has no scene: each held-out photograph is edited by itself, from noise. `refit` and `truth` edit
+nothing: a finish on the photographs as they are says what a finish by itself changes, and one on the true photographs
+what it could come to at best."""
 
 NEVER = 1 << 30
 """Steps between things that no run of the benchmark should spend time on."""
@@ -169,7 +178,7 @@ def edit_config(
 ) -> TrainerConfig:
     """A run that edits the scene whose checkpoints are in `base`: one of latents where it is finished in colours."""
     representation, edit, steps = method.representation, settings.edit, settings.edit_steps
-    if method.finish:
+    if method.finish is not None:
         draws = replace(edit.delta_mask, draws=settings.sharp_draws)
         representation, edit, steps = "latents", replace(edit, delta_mask=draws), settings.sharp_edit_steps
     if representation == "latents":

@@ -1,9 +1,15 @@
-"""The run of `latenteditor-sharp`: a short edit in latents, some views edited from it, and a finish in colours."""
+"""Runs that end with a finish in colours: `latenteditor-sharp`, and those that say what a finish does by itself.
 
+`latenteditor-sharp` is a short edit in latents, views edited from it, and the finish on those. `refit` is finished on
+the photographs as they are, and `truth` on what they should become.
+"""
+
+import math
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 
 from latenteditor.benchmark.curves import Point
@@ -11,31 +17,48 @@ from latenteditor.benchmark.jobs import PICTURE, Job, call_after_steps, checkpoi
 from latenteditor.benchmark.quality import masks_iou, quality, render
 from latenteditor.benchmark.settings import METHODS, edit_config
 from latenteditor.benchmark.stopwatch import Stopwatch
+from latenteditor.handoff.capture_views import CapturedView, read_capture
+from latenteditor.handoff.dataset import describe_written, write_photographs, write_transforms
 from latenteditor.handoff.finish import DENSE, Finish, set_up_finish
-from latenteditor.handoff.write import WriteConfig, write_pipeline
+from latenteditor.handoff.overlay import Overlay
+from latenteditor.handoff.write import WriteConfig, write_edited_dataset, write_pipeline
+from latenteditor.nerf.loaded_run import load_run
+from latenteditor.pictures import read_image, read_regions, to_picture
+from latenteditor.worlds.dataset import truth_folder
 from latenteditor.worlds.held_out import HeldOut, read_held_out
 
 DATASET = "dataset"
 
 
+class _Written(NamedTuple):
+    """A dataset to finish on."""
+
+    run: Path
+    """The config.yml of the run whose cameras it has."""
+    view_edits: int = 0
+    mask_iou: float = math.nan
+    seconds_per_edit: float = math.nan
+
+
 def edit_and_finish(job: Job, folder: Path) -> dict[str, Any]:
-    """Edits a scene of latents, writes its photographs, and finishes the scene of colours on them.
+    """Writes photographs, edited as its method says, and finishes the scene of colours on them.
 
     Its points are those of the finish: what is shown before it is the unedited scene of colours. The clock runs from
     the first look at the views; loading networks and scenes is set up, as it is for the other methods.
     """
     device = torch.device(job.device)
     setup, watch = Stopwatch(device), Stopwatch(device)
-    edited, pipeline, view_edits = _edit(job, folder, setup, watch)
-    iou, seconds_per_edit = masks_iou(pipeline, job.world, job.prompt), pipeline.update.progress.seconds_per_edit
-    del pipeline
+    method = METHODS[job.method] if job.method else None
+    assert method is not None and method.finish is not None
+    colours = checkpoints(_known(job.base), "colours").parent / "config.yml"
+    write = {"edit": _edit, "photographs": _keep, "truth": _tell}[method.finish]
+    written = write(job, folder, setup, watch, colours)
     with setup.running():
-        colours = checkpoints(_known(job.base), "colours").parent / "config.yml"
         steps = job.settings.sharp_finish_steps
         finisher = set_up_finish(
-            Finish(folder / DATASET, edited, folder / "finished", DENSE, colours, steps, job.device)
+            Finish(folder / DATASET, written.run, folder / "finished", DENSE, colours, steps, job.device)
         )
-    measures = _Measures(finisher, watch, read_held_out(job.world, job.prompt), view_edits, iou)
+    measures = _Measures(finisher, watch, read_held_out(job.world, job.prompt), written.view_edits, written.mask_iou)
     measures.add(0)
     call_after_steps(finisher, lambda step: measures.after_step(step, job.settings.sharp_steps_per_point, steps))
     with watch.running():
@@ -43,15 +66,15 @@ def edit_and_finish(job: Job, folder: Path) -> dict[str, Any]:
     write_row(folder / PICTURE, measures.images)
     return {
         "setup_seconds": setup.seconds,
-        "seconds_per_view_edit": seconds_per_edit,
+        "seconds_per_view_edit": written.seconds_per_edit,
         "points": [asdict(point) for point in measures.points],
         **costs(watch),
         "peak_memory_mib": max(setup.peak_memory, watch.peak_memory),
     }
 
 
-def _edit(job: Job, folder: Path, setup: Stopwatch, watch: Stopwatch) -> tuple[Path, Any, int]:
-    """The edit in latents and the photographs that come of it; the run's settings, its pipeline, the view edits."""
+def _edit(job: Job, folder: Path, setup: Stopwatch, watch: Stopwatch, colours: Path) -> _Written:
+    """The photographs as a scene of latents was edited to show them."""
     settings, method = job.settings, METHODS[job.method] if job.method else None
     assert method is not None
     base = checkpoints(_known(job.latents), "latents")
@@ -63,8 +86,34 @@ def _edit(job: Job, folder: Path, setup: Stopwatch, watch: Stopwatch) -> tuple[P
     with watch.running():
         trainer.train()
         written = write_pipeline(trainer.pipeline, folder / DATASET, how, {})
-    edits = trainer.pipeline.update.progress.edits + sum(view.share > 0 for view in written)
-    return config.get_base_dir() / "config.yml", trainer.pipeline, edits
+    pipeline = trainer.pipeline
+    edits = pipeline.update.progress.edits + sum(view.share > 0 for view in written)
+    iou = masks_iou(pipeline, job.world, job.prompt)
+    return _Written(config.get_base_dir() / "config.yml", edits, iou, pipeline.update.progress.seconds_per_edit)
+
+
+def _keep(job: Job, folder: Path, setup: Stopwatch, watch: Stopwatch, colours: Path) -> _Written:
+    """The photographs as they are."""
+    with watch.running():
+        write_edited_dataset(colours, folder / DATASET, WriteConfig())
+    return _Written(colours)
+
+
+def _tell(job: Job, folder: Path, setup: Stopwatch, watch: Stopwatch, colours: Path) -> _Written:
+    """The photographs as they should become, pixel by pixel."""
+    with setup.running():
+        capture = read_capture(load_run(colours).pipeline.datamanager)  # type: ignore[arg-type]
+    truth = truth_folder(job.world, job.prompt)
+
+    def becomes(view: CapturedView, photograph: np.ndarray) -> Overlay:
+        region = read_regions(truth / "region", [view.photograph.name])[0, 0]
+        return Overlay(to_picture(read_image(truth / "images" / view.photograph.name)), region.float().numpy())
+
+    (folder / DATASET).mkdir()
+    with watch.running():
+        written = write_photographs(folder / DATASET, capture, becomes)
+        write_transforms(folder / DATASET, describe_written(folder / DATASET, capture, written))
+    return _Written(colours)
 
 
 class _Measures:
