@@ -13,12 +13,14 @@ from latenteditor.benchmark import world_runs
 from latenteditor.benchmark.world_edit import COLUMNS, medians, table
 from latenteditor.cli import main
 from latenteditor.pictures import LINE
+from tests.forked import fork_commands
 
 SEED = 3_000_028
 
 
 def test_a_demo_goes_from_photographs_to_figures_and_is_not_done_again(small_world, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("PATH", str(tmp_path), prepend=None)
+    fork_commands(monkeypatch)
     words = ["demo", *small_world, "--output", str(tmp_path / "demo"), "--prompt", "make the red cone pink"]
     main(words)
     folder = tmp_path / "demo" / str(SEED)

@@ -11,6 +11,7 @@ from latenteditor.handoff import whole_edit
 from latenteditor.handoff.journey import stages
 from latenteditor.handoff.whole_edit import WholeEdit, WholeEditConfig, require_whole
 from latenteditor.nerf.loaded_run import load_run
+from tests.forked import fork_commands
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +26,8 @@ def words(tiny_world_folder, tiny_instruct_pix2pix_folder, tmp_path_factory) -> 
     ]  # fmt: skip
 
 
-def test_it_goes_from_photographs_to_a_report_and_does_nothing_twice(words, capsys):
+def test_it_goes_from_photographs_to_a_report_and_does_nothing_twice(words, capsys, monkeypatch):
+    fork_commands(monkeypatch)
     output = Path(words[6])
     main(words)
     said = capsys.readouterr().out
