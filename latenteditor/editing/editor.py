@@ -18,9 +18,10 @@ from latenteditor.editing.delta_mask import (
     require_usable,
     scene_shows,
 )
+from latenteditor.editing.denoiser import Denoiser
 from latenteditor.editing.failures import MOST_FAILURES, mark_constants, report_scores, require_finite
-from latenteditor.editing.guidance import Denoiser, Guidance, denoise, require_batch
-from latenteditor.editing.noise_schedule import NoiseSchedule
+from latenteditor.editing.guidance import Guidance, denoise, require_batch
+from latenteditor.editing.noise_schedule import NoiseSchedule, Timestep
 
 SURVEY_BATCH = 8
 """Views that are scored together when all are surveyed; our choice. `max_batch` limits what passes the denoiser."""
@@ -145,7 +146,7 @@ def edit_from(
     require_finite(rendered, "The scene renders numbers that are not finite: go back to a checkpoint.")
     schedule = denoiser.noise_schedule
 
-    def after_step(latents: Tensor, timestep: int) -> Tensor:
+    def after_step(latents: Tensor, timestep: Timestep) -> Tensor:
         if on_step is not None:
             on_step()
         if config.blending == "final":
@@ -156,7 +157,7 @@ def edit_from(
         denoiser,
         schedule.add_noise(rendered, noise, start),
         bases,
-        schedule.descending_timesteps(start, config.denoising_steps),
+        schedule.descending_timesteps(start, config.denoising_steps, (rendered.shape[-2], rendered.shape[-1])),
         config.prompt,
         config.guidance,
         after_step,

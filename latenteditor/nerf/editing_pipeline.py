@@ -18,7 +18,7 @@ from latenteditor.nerf.edit_costs import EditCosts
 from latenteditor.nerf.edit_pictures import edit_picture
 from latenteditor.nerf.edit_session import EditorLoader, EditSession
 from latenteditor.nerf.editable_scene import TrainingScene
-from latenteditor.networks.instruct_pix2pix import load_instruct_pix2pix
+from latenteditor.networks.editors import load_denoiser
 
 EXTRA_STATE = "_extra_state"
 
@@ -184,7 +184,7 @@ def load_latent_editor(
     Raises:
         ValueError: There is no such model, or it edits other latents, or cannot read the prompt.
     """
-    denoiser = load_instruct_pix2pix(config.model, device, config.half_precision, config.cpu_offload)
+    denoiser = load_denoiser(config.model, device, config.half_precision, config.cpu_offload)
     denoiser.require_channels(channels)
     editor = LatentEditor(denoiser, config, agree)
     editor.track = _with_progress

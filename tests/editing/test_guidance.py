@@ -1,8 +1,8 @@
 import pytest
 import torch
 
+from latenteditor.editing.denoiser import Conditions, Denoiser
 from latenteditor.editing.guidance import (
-    Denoiser,
     Guidance,
     NoisePrediction,
     predict_for_guidance,
@@ -17,6 +17,7 @@ class Recorder:
     """Notes its calls; predicts the image condition, plus 1000 for each letter of the prompt."""
 
     noise_schedule = noise_schedule()
+    conditions = Conditions()
 
     def __init__(self):
         self.calls = []

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from latenteditor.editing.noise_schedule import CLEAN, NoiseSchedule
+from latenteditor.editing.noise_schedule import CLEAN, DiffusionSchedule
 from tests.editing.denoisers import noise_schedule
 
 PREDICTION_TYPES = ["epsilon", "v_prediction", "sample"]
@@ -11,7 +11,7 @@ def draw(seed: int) -> torch.Tensor:
     return torch.randn(2, 4, 5, 7, generator=torch.Generator().manual_seed(seed))
 
 
-def true_prediction(schedule: NoiseSchedule, clean, noise, timestep: int) -> torch.Tensor:
+def true_prediction(schedule: DiffusionSchedule, clean, noise, timestep: int) -> torch.Tensor:
     share = schedule.alphas_cumprod[timestep]
     return {
         "epsilon": noise,
@@ -46,7 +46,9 @@ def test_ddim_steps_match_diffusers(prediction_type, set_alpha_to_one):
         prediction_type=prediction_type,
     )
     theirs.set_timesteps(20)
-    ours = NoiseSchedule(theirs.alphas_cumprod, prediction_type, theirs.final_alpha_cumprod.item(), first_timestep=1)
+    ours = DiffusionSchedule(
+        theirs.alphas_cumprod, prediction_type, theirs.final_alpha_cumprod.item(), first_timestep=1
+    )
     timesteps = ours.descending_timesteps(951, 20)
     assert timesteps == theirs.timesteps.tolist()
     our_latents = their_latents = draw(0)
@@ -54,7 +56,7 @@ def test_ddim_steps_match_diffusers(prediction_type, set_alpha_to_one):
         prediction = draw(index + 1)
         their_latents = theirs.step(prediction, timestep, their_latents).prev_sample
         next_timestep = [*timesteps, CLEAN][index + 1]
-        our_latents = ours.ddim_step(our_latents, prediction, timestep, next_timestep)
+        our_latents = ours.step(our_latents, prediction, timestep, next_timestep)
         torch.testing.assert_close(our_latents, their_latents, atol=1e-4, rtol=1e-4)
 
 
@@ -62,7 +64,7 @@ def test_add_noise_matches_diffusers():
     from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 
     theirs = DDIMScheduler()
-    ours = NoiseSchedule(theirs.alphas_cumprod)
+    ours = DiffusionSchedule(theirs.alphas_cumprod)
     expected = theirs.add_noise(draw(0), draw(1), torch.tensor([300, 300]))
     torch.testing.assert_close(ours.add_noise(draw(0), draw(1), 300), expected)
 
@@ -74,7 +76,7 @@ def test_ddim_that_is_told_the_truth_arrives_at_it(start):
     latents = schedule.add_noise(clean, noise, start)
     timesteps = schedule.descending_timesteps(start, 20)
     for timestep, next_timestep in zip(timesteps, [*timesteps[1:], CLEAN], strict=True):
-        latents = schedule.ddim_step(latents, noise, timestep, next_timestep)
+        latents = schedule.step(latents, noise, timestep, next_timestep)
     torch.testing.assert_close(latents, clean, atol=1e-4, rtol=1e-4)
 
 
@@ -118,4 +120,4 @@ def test_timesteps_outside_the_schedule_are_refused(timestep):
 
 def test_an_unknown_prediction_type_is_refused():
     with pytest.raises(ValueError, match="Unknown prediction type 'flow': one of epsilon, v_prediction, sample fits"):
-        NoiseSchedule(torch.ones(10), prediction_type="flow")
+        DiffusionSchedule(torch.ones(10), prediction_type="flow")
