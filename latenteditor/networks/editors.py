@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import torch
 
 from latenteditor.editing.noise_schedule import NoiseSchedule
-from latenteditor.networks import instruct_pix2pix
+from latenteditor.networks import flux2_klein, flux_kontext, instruct_pix2pix, qwen_image_edit, sdxl
 from latenteditor.networks.models import read_model_file
 
 
@@ -29,6 +29,30 @@ FAMILIES = (
         ("StableDiffusionInstructPix2PixPipeline", "StableDiffusionPipeline"),
         instruct_pix2pix.load_instruct_pix2pix,
         instruct_pix2pix.load_noise_schedule,
+    ),
+    Family(
+        "SDXL InstructPix2Pix and CosXL-Edit",
+        ("StableDiffusionXLInstructPix2PixPipeline",),
+        sdxl.load_instruct_pix2pix_xl,
+        sdxl.load_noise_schedule,
+    ),
+    Family(
+        "FLUX.1-Kontext",
+        ("FluxKontextPipeline",),
+        flux_kontext.load_flux_kontext,
+        flux_kontext.load_noise_schedule,
+    ),
+    Family(
+        "FLUX.2-klein",
+        ("Flux2KleinPipeline",),
+        flux2_klein.load_flux2_klein,
+        flux2_klein.load_noise_schedule,
+    ),
+    Family(
+        "Qwen-Image-Edit",
+        tuple(qwen_image_edit.SIGHTS),
+        qwen_image_edit.load_qwen_image_edit,
+        qwen_image_edit.load_noise_schedule,
     ),
 )
 """All that share the loop of latents; a model without a `model_index.json` is taken for the first."""

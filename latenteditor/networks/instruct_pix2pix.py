@@ -22,6 +22,7 @@ from latenteditor.networks.parts import (
     require_file,
     require_latent_channels,
     token_ids,
+    unscale,
 )
 
 KIND = "InstructPix2Pix"
@@ -95,8 +96,7 @@ class InstructPix2Pix:
         self, image_condition: Float[Tensor, "batch channels rows columns"]
     ) -> Float[Tensor, "batch channels rows columns"]:
         """Scaled latents as the raw ones the U-Net was trained on; a row of zeros is "no image" and stays."""
-        present = image_condition.flatten(1).any(dim=1)[:, None, None, None]
-        return torch.where(present, image_condition / self.latent_scale.scale + self.latent_scale.shift, 0.0)
+        return unscale(image_condition, self.latent_scale)
 
 
 def load_instruct_pix2pix(
@@ -114,8 +114,8 @@ def load_instruct_pix2pix(
         ValueError: If there is no such model, it is no InstructPix2Pix, or its weights are missing.
     """
     unet_config = require_file(model, "unet/config.json", KIND)
-    latent_scale, channels = read_latent_scale(model, KIND)
-    require_image_condition(model, unet_config, channels)
+    latents = read_latent_scale(model, KIND)
+    require_image_condition(model, unet_config, latents.channels)
     noise_schedule = load_noise_schedule(model)
     require_file(model, "text_encoder/config.json", KIND)
     require_file(model, "tokenizer/tokenizer_config.json", KIND)
@@ -129,7 +129,7 @@ def load_instruct_pix2pix(
     # Releases of transformers disagree on the argument's name, so its network is cast after loading.
     text_encoder = place(load_part(CLIPTextModel, model, "text_encoder").to(dtype), device, cpu_offload)
     unet = place(load_part(UNet2DConditionModel, model, "unet", torch_dtype=dtype), device, cpu_offload)
-    return InstructPix2Pix(tokenizer, text_encoder, unet, noise_schedule, latent_scale, device)
+    return InstructPix2Pix(tokenizer, text_encoder, unet, noise_schedule, latents.scale, device)
 
 
 def load_noise_schedule(model: str) -> DiffusionSchedule:

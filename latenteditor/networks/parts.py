@@ -4,6 +4,7 @@ import pickle
 from typing import Any, NamedTuple
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from latenteditor.networks.models import read_model_file, resolve_model, why_unread
@@ -18,8 +19,19 @@ class LatentScale(NamedTuple):
     """Is subtracted first."""
 
 
-def read_latent_scale(model: str, kind: str) -> tuple[LatentScale, int]:
-    """The scale and the channels of a pipeline's latents, with the defaults of the autoencoder's class.
+class LatentKind(NamedTuple):
+    """What a pipeline's autoencoder says of its latents."""
+
+    scale: LatentScale
+    """How they are scaled."""
+    channels: int
+    """Of one latent."""
+    factor: int
+    """Pixels along each side of a latent cell."""
+
+
+def read_latent_scale(model: str, kind: str) -> LatentKind:
+    """The scale, the channels and the cells of a pipeline's latents, with the defaults of the autoencoder's class.
 
     Old files rely on them. The weights of the autoencoder are not needed.
 
@@ -32,7 +44,16 @@ def read_latent_scale(model: str, kind: str) -> tuple[LatentScale, int]:
     network_class: Any = getattr(diffusers, config.get("_class_name", "AutoencoderKL"))
     with torch.device("meta"):
         config = network_class.from_config(config).config
-    return LatentScale(config["scaling_factor"], config.get("shift_factor") or 0.0), config["latent_channels"]
+    scale = LatentScale(config["scaling_factor"], config.get("shift_factor") or 0.0)
+    return LatentKind(scale, config["latent_channels"], 2 ** (len(config["block_out_channels"]) - 1))
+
+
+def unscale(
+    image_condition: Float[Tensor, "batch channels rows columns"], latent_scale: LatentScale
+) -> Float[Tensor, "batch channels rows columns"]:
+    """Scaled latents as the raw ones a U-Net was trained on; a row of zeros is "no image" and stays."""
+    present = image_condition.flatten(1).any(dim=1)[:, None, None, None]
+    return torch.where(present, image_condition / latent_scale.scale + latent_scale.shift, 0.0)
 
 
 def require_file(model: str, name: str, kind: str) -> dict[str, Any]:
