@@ -16,7 +16,7 @@ from latenteditor.editing.editor import EditConfig
 from latenteditor.editing.guidance import Guidance
 from latenteditor.editing.preview import Preview, preview
 from latenteditor.networks.autoencoder import load_autoencoder, read_autoencoder_config, resize, working_size
-from latenteditor.networks.editors import load_denoiser
+from latenteditor.networks.editors import load_denoiser, require_autoencoder
 
 
 @dataclass(frozen=True)
@@ -100,6 +100,7 @@ def preview_photograph(
     coder = load_autoencoder(autoencoder, device)
     denoiser = load_denoiser(edit.model, device, edit.half_precision, edit.cpu_offload)
     denoiser.require_channels(coder.channels)
+    require_autoencoder(edit.model, coder)
     denoiser.embed(edit.prompt)
     original = coder.encode(photograph)
     started = time.perf_counter()

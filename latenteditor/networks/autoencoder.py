@@ -65,6 +65,11 @@ class Autoencoder:
         return self.config.factor
 
     @property
+    def scaled_by(self) -> float | None:
+        """What raw latents are multiplied by; None where that is no single number."""
+        return None if isinstance(self._scale, Tensor) else self._scale
+
+    @property
     def device(self) -> torch.device:
         """Where the network computes."""
         return next(self._network.parameters()).device

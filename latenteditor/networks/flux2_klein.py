@@ -119,7 +119,7 @@ class Flux2Klein:
         return {name: made[name].to(self.device) for name in ("input_ids", "attention_mask")}
 
 
-def load_flux2_klein(
+def load_denoiser(
     model: str, device: torch.device | str, half_precision: bool = False, cpu_offload: bool = False
 ) -> Flux2Klein:
     """Loads the part of a FLUX.2-klein pipeline that edits.

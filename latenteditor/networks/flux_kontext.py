@@ -130,7 +130,7 @@ class FluxKontext:
         return torch.cat([nn.functional.pad(places, (1, 0), value=picture) for picture in (0.0, 1.0)])
 
 
-def load_flux_kontext(
+def load_denoiser(
     model: str, device: torch.device | str, half_precision: bool = False, cpu_offload: bool = False
 ) -> FluxKontext:
     """Loads the part of a FLUX.1-Kontext pipeline that edits.

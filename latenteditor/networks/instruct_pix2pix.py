@@ -158,3 +158,7 @@ def require_image_condition(model: str, unet_config: dict[str, Any], channels: i
             f"'{model}' is no InstructPix2Pix: its U-Net takes {found} channels, not {2 * channels} for the "
             f"noisy latents and the image; pass one that has them, such as timbrooks/instruct-pix2pix."
         )
+
+
+load_denoiser = load_instruct_pix2pix
+"""The name under which a family's file is asked for its editor."""

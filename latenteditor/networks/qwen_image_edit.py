@@ -190,7 +190,7 @@ def restore_token_lengths(
     return unpack(restored, (combined.shape[-2], combined.shape[-1]), PACKING)
 
 
-def load_qwen_image_edit(
+def load_denoiser(
     model: str, device: torch.device | str, half_precision: bool = False, cpu_offload: bool = False
 ) -> QwenImageEdit:
     """Loads the part of a Qwen-Image-Edit pipeline that edits, and its autoencoder.

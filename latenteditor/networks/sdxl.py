@@ -160,7 +160,7 @@ class InstructPix2PixXL:
         return torch.tensor(timestep, device=self.device)
 
 
-def load_instruct_pix2pix_xl(
+def load_denoiser(
     model: str, device: torch.device | str, half_precision: bool = False, cpu_offload: bool = False
 ) -> InstructPix2PixXL:
     """Loads the part of an SDXL InstructPix2Pix or CosXL-Edit pipeline that edits.

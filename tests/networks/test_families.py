@@ -11,7 +11,7 @@ from latenteditor.editing.delta_mask import DeltaMaskConfig, delta_score
 from latenteditor.editing.denoiser import Denoiser
 from latenteditor.editing.noise_schedule import NoiseSchedule
 from latenteditor.networks.autoencoder import load_autoencoder
-from latenteditor.networks.editors import family_of, load_denoiser, load_noise_schedule
+from latenteditor.networks.editors import family_of, load_denoiser, load_noise_schedule, require_autoencoder
 from tests.networks import agreement, tiny_editors
 
 BRANCHES = {"sdxl": 3, "cosxl": 3, "kontext": 1, "klein": 1, "klein_base": 2, "qwen": 2, "qwen_plus": 2}
@@ -80,6 +80,14 @@ def test_latents_of_another_autoencoder_are_refused(editor):
         denoiser.require_channels(12)
 
 
+def test_an_autoencoder_of_as_many_channels_and_another_scale_is_refused(editor, tiny_instruct_pix2pix_folder):
+    name, _, model = editor
+    require_autoencoder(str(model), load_autoencoder(str(model), "cpu"))
+    if name in ("sdxl", "cosxl"):
+        with pytest.raises(ValueError, match=r"scaled by 0\.25, and .* scaled by 0\.13025: reconstruct the scene with"):
+            require_autoencoder(str(model), load_autoencoder(str(tiny_instruct_pix2pix_folder), "cpu"))
+
+
 def test_a_scenes_latents_are_those_that_the_editor_was_trained_on(editor):
     name, pipeline, model = editor
     autoencoder = load_autoencoder(str(model), "cpu")
@@ -94,11 +102,10 @@ def test_a_scenes_latents_are_those_that_the_editor_was_trained_on(editor):
         torch.testing.assert_close(latents, pipeline._encode_vae_image((2 * images - 1)[:, :, None], None)[:, :, 0])
 
 
-def test_the_schedule_is_read_without_the_networks(editor):
+def test_the_schedule_that_is_read_alone_is_that_of_the_editor(editor):
     _, _, model = editor
-    for weights in model.glob("transformer/*.safetensors"):
-        weights.rename(weights.with_suffix(".away"))
-    assert isinstance(load_noise_schedule(str(model)), NoiseSchedule)
+    alone, of_editor = load_noise_schedule(str(model)), load_denoiser(str(model), "cpu").noise_schedule
+    assert alone.descending_timesteps(900, 7, (8, 12)) == of_editor.descending_timesteps(900, 7, (8, 12))
 
 
 def test_a_pipeline_of_no_family_is_refused_by_its_class(tmp_path):

@@ -16,6 +16,9 @@ def build(name: str, folder: Path) -> Any:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         pipeline = BUILDERS[name](folder / "made")
+    for network in pipeline.components.values():
+        if isinstance(network, torch.nn.Module):
+            network.eval()
     pipeline.save_pretrained(folder / "model")
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
