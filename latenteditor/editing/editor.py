@@ -92,16 +92,16 @@ class EditConfig:
     prompt: str = ""
     """What to change, for example "make the sphere red". Editing without one is refused."""
     model: str = "timbrooks/instruct-pix2pix"
-    """The InstructPix2Pix that edits: a hub id, a folder in the diffusers format, or "miniature" for the
-    built-in one."""
+    """What edits: the hub id or folder of an InstructPix2Pix, FLUX.1-Kontext, FLUX.2-klein or Qwen-Image-Edit in the
+    diffusers format, or "miniature" for the built-in one. `latenteditor editors` lists them."""
     half_precision: bool = False
     """Runs the denoiser in 16-bit numbers: half the memory, faster, and usually as good."""
     cpu_offload: bool = False
     """Keeps the denoiser's weights in main memory and moves each part over when it is needed: least memory,
     slowest."""
     max_batch: int | None = None
-    """Most latents that pass the denoiser at once; an edit needs three for each view. Lower it when memory
-    runs out; None sets no limit."""
+    """Most latents that pass the denoiser at once; an edit needs one to three for each view, by its family. Lower it
+    when memory runs out; None sets no limit."""
     guidance: Guidance = field(default_factory=Guidance)
     """How strongly the edit follows the prompt and keeps to the view as it was before it."""
     min_noise: float = 0.02

@@ -87,7 +87,7 @@ class Autoencoder:
         for name, value in sorted(self._network.state_dict().items()):
             if not name.startswith("decoder"):
                 digest.update(name.encode())
-                digest.update(value.cpu().contiguous().view(torch.uint8).numpy().tobytes())
+                digest.update(value.cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()
 
     @torch.no_grad()
