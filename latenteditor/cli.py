@@ -24,6 +24,7 @@ COMMANDS = {
     "masks": "The mask of each view against the mask that all views agree on, on built-in worlds.",
     "prompts": "Prompts for several things, and edits in a row, on built-in worlds.",
     "world": "Writes a built-in world as a dataset, and the truth of an instruction about it.",
+    "editors": "Which editors there are: what each needs, its licence, and what of it is at hand.",
     "editor train": "Trains the built-in editor.",
     "editor evaluate": "Measures an editor on single views whose truth is known.",
     "editor sweep": "Compares settings of the delta mask on single views whose region is known.",

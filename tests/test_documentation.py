@@ -144,13 +144,30 @@ def test_every_link_within_the_project_leads_somewhere(page):
 def test_the_editor_that_the_design_shows_is_complete():
     from latenteditor.editing.editor import Edit, Editor
 
-    (source,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/design.md").read_text("utf8"), re.DOTALL)
+    source, _ = re.findall(r"```python\n(.*?)```", (ROOT / "docs/design.md").read_text("utf8"), re.DOTALL)
     names: dict[str, Any] = {"torch": torch, "Edit": Edit}
     exec(source, names)  # noqa: S102
     editor, views = names["Invert"](), torch.rand(2, 3, 4, 5)
     assert isinstance(editor, Editor)
     edited, mask, score = editor.edit(views, views, [0, 1], "invert the colours")
     assert torch.equal(edited, 1 - views) and mask.shape == (2, 1, 4, 5) and mask.all() and score is None
+
+
+def test_the_denoiser_that_the_design_shows_is_complete():
+    from latenteditor.editing.denoiser import Conditions, Denoiser
+    from latenteditor.editing.editor import EditConfig, LatentEditor
+    from latenteditor.editing.guidance import Guidance
+    from latenteditor.editing.noise_schedule import FlowSchedule
+
+    _, source = re.findall(r"```python\n(.*?)```", (ROOT / "docs/design.md").read_text("utf8"), re.DOTALL)
+    names: dict[str, Any] = {"torch": torch, "Conditions": Conditions, "FlowSchedule": FlowSchedule}
+    exec(source, names)  # noqa: S102
+    denoiser, views = names["load_denoiser"]("anything", "cpu"), torch.rand(2, 3, 4, 5)
+    assert isinstance(denoiser, Denoiser)
+    editor = LatentEditor(denoiser, EditConfig(guidance=Guidance(text=2.0)))
+    edited, mask, score = editor.edit(views, views, [0, 1], "brighten it")
+    assert score is not None and mask.all()
+    torch.testing.assert_close(edited, views + 2 * 0.5)
 
 
 def headings(text: str) -> list[str]:

@@ -21,7 +21,7 @@ from latenteditor.benchmark.mask_comparison import MASKS, PLAIN, largest_differe
 from latenteditor.benchmark.world_runs import WorldFolder, edit_flags
 from latenteditor.editing.delta_mask import relevance_mask
 from latenteditor.networks.autoencoder import load_autoencoder
-from latenteditor.networks.instruct_pix2pix import load_instruct_pix2pix
+from latenteditor.networks.editors import load_denoiser
 from latenteditor.pictures import grid, highlight, write_picture
 from latenteditor.runs import Run, Say, run_stages
 from latenteditor.worlds.held_out import HeldOut, read_held_out
@@ -138,7 +138,7 @@ def measure(edits: MaskEdits, views: HeldOut) -> tuple[dict[str, Any], UInt8[np.
 def per_view_masks(edits: MaskEdits, views: HeldOut) -> Tensor:
     """The masks that the editor finds in the held-out photographs."""
     edit, device = edits.folder.config.edit, edits.folder.device
-    autoencoder, denoiser = load_autoencoder(edit.model, device), load_instruct_pix2pix(edit.model, device)
+    autoencoder, denoiser = load_autoencoder(edit.model, device), load_denoiser(edit.model, device)
     return find_masks(views, edits.prompt, autoencoder, denoiser, edit)
 
 

@@ -36,7 +36,7 @@ from latenteditor.benchmark.stopwatch import Stopwatch
 from latenteditor.editing.editor import edit_from_noise
 from latenteditor.figures import write_figures
 from latenteditor.networks.autoencoder import load_autoencoder
-from latenteditor.networks.instruct_pix2pix import load_instruct_pix2pix
+from latenteditor.networks.editors import load_denoiser
 from latenteditor.options import flatten
 from latenteditor.pictures import eight_bits
 from latenteditor.worlds.held_out import HeldOut, read_held_out
@@ -210,7 +210,7 @@ def _edit_alone(job: Job, folder: Path) -> dict[str, Any]:
     config = replace(job.settings.edit, prompt=job.prompt)
     with setup.running():
         autoencoder = load_autoencoder(config.model, job.device)
-        denoiser = load_instruct_pix2pix(config.model, job.device)
+        denoiser = load_denoiser(config.model, job.device)
         denoiser.embed(job.prompt)
     images = []
     with torch.no_grad(), watch.running():

@@ -16,7 +16,7 @@ import numpy as np
 from latenteditor.benchmark.world_runs import WorldFolder, edit_flags
 from latenteditor.figures import read_figures, write_figures
 from latenteditor.networks.autoencoder import load_autoencoder
-from latenteditor.networks.instruct_pix2pix import load_instruct_pix2pix
+from latenteditor.networks.editors import load_denoiser
 from latenteditor.pictures import write_picture
 from latenteditor.runs import Run, Say, find_ffmpeg, run_stages
 from latenteditor.worlds.report import find_masks, measure, picture, read_edited_views
@@ -101,7 +101,7 @@ def report(folder: WorldFolder, prompt: str) -> None:
     runs = {"unedited": folder.colours, "edited": folder.edit(), "finished": folder.finished}
     renders = {name: folder.renders(run) for name, run in runs.items()}
     autoencoder = load_autoencoder(edit.model, folder.device)
-    denoiser = load_instruct_pix2pix(edit.model, folder.device)
+    denoiser = load_denoiser(edit.model, folder.device)
     views = read_edited_views(folder.data, prompt, renders)
     masks = find_masks(views, prompt, autoencoder, denoiser, edit)
     write_picture(folder.path / "edit.png", picture(views, masks))

@@ -10,7 +10,7 @@ from latenteditor.handoff.finish import DENSE
 from latenteditor.handoff.whole_edit import FINISHED
 from latenteditor.miniature.settings import EDIT
 from latenteditor.networks.autoencoder import read_autoencoder_config
-from latenteditor.networks.instruct_pix2pix import load_noise_schedule
+from latenteditor.networks.editors import load_noise_schedule
 from latenteditor.options import all_options, words_of
 from latenteditor.runs import Run, command_line, keep_to_prompt, render_command, run_command, run_measured
 from latenteditor.worlds.dataset import write_dataset, write_truth

@@ -14,7 +14,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional
 
-from latenteditor.editing.guidance import Denoiser, predict_with_and_without_prompt
+from latenteditor.editing.denoiser import Denoiser
+from latenteditor.editing.guidance import predict_with_and_without_prompt
 
 Clamp = Literal["max", "quantile", "iqr", "mean3"]
 

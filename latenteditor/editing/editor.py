@@ -18,9 +18,10 @@ from latenteditor.editing.delta_mask import (
     require_usable,
     scene_shows,
 )
+from latenteditor.editing.denoiser import Denoiser
 from latenteditor.editing.failures import MOST_FAILURES, mark_constants, report_scores, require_finite
-from latenteditor.editing.guidance import Denoiser, Guidance, denoise, require_batch
-from latenteditor.editing.noise_schedule import NoiseSchedule
+from latenteditor.editing.guidance import Guidance, denoise, require_batch
+from latenteditor.editing.noise_schedule import NoiseSchedule, Timestep
 
 SURVEY_BATCH = 8
 """Views that are scored together when all are surveyed; our choice. `max_batch` limits what passes the denoiser."""
@@ -91,16 +92,16 @@ class EditConfig:
     prompt: str = ""
     """What to change, for example "make the sphere red". Editing without one is refused."""
     model: str = "timbrooks/instruct-pix2pix"
-    """The InstructPix2Pix that edits: a hub id, a folder in the diffusers format, or "miniature" for the
-    built-in one."""
+    """What edits: the hub id or folder of an InstructPix2Pix, FLUX.1-Kontext, FLUX.2-klein or Qwen-Image-Edit in the
+    diffusers format, or "miniature" for the built-in one. `latenteditor editors` lists them."""
     half_precision: bool = False
     """Runs the denoiser in 16-bit numbers: half the memory, faster, and usually as good."""
     cpu_offload: bool = False
     """Keeps the denoiser's weights in main memory and moves each part over when it is needed: least memory,
     slowest."""
     max_batch: int | None = None
-    """Most latents that pass the denoiser at once; an edit needs three for each view. Lower it when memory
-    runs out; None sets no limit."""
+    """Most latents that pass the denoiser at once; an edit needs one to three for each view, by its family. Lower it
+    when memory runs out; None sets no limit."""
     guidance: Guidance = field(default_factory=Guidance)
     """How strongly the edit follows the prompt and keeps to the view as it was before it."""
     min_noise: float = 0.02
@@ -145,7 +146,7 @@ def edit_from(
     require_finite(rendered, "The scene renders numbers that are not finite: go back to a checkpoint.")
     schedule = denoiser.noise_schedule
 
-    def after_step(latents: Tensor, timestep: int) -> Tensor:
+    def after_step(latents: Tensor, timestep: Timestep) -> Tensor:
         if on_step is not None:
             on_step()
         if config.blending == "final":
@@ -156,7 +157,7 @@ def edit_from(
         denoiser,
         schedule.add_noise(rendered, noise, start),
         bases,
-        schedule.descending_timesteps(start, config.denoising_steps),
+        schedule.descending_timesteps(start, config.denoising_steps, (rendered.shape[-2], rendered.shape[-1])),
         config.prompt,
         config.guidance,
         after_step,

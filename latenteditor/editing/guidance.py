@@ -1,49 +1,25 @@
-"""What a denoiser is, how its predictions under different conditions become one, and DDIM by them.
+"""How a denoiser's predictions under different conditions become one, and the sampling by them.
 
-Notation of InstructPix2Pix: e(z, I, C) is the prediction for the noised latent z under the image condition I
-and the prompt C; the empty image condition is all zeros and the empty prompt is "". What a denoiser calls a prompt is
-any text that it reads: an instruction, or none.
+Notation as in `denoiser.py`: e(z, I, C) is the prediction under the image condition I and the prompt C.
 """
 
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from latenteditor.editing.denoiser import EMPTY_PROMPT, Denoiser
 from latenteditor.editing.failures import CannotEdit
-from latenteditor.editing.noise_schedule import CLEAN, NoiseSchedule
+from latenteditor.editing.noise_schedule import CLEAN, Timestep
 
 LOGGER = logging.getLogger(__name__)
 
-EMPTY_PROMPT = ""
 LIMIT = "most_rows"
 """Attribute of a denoiser that says how many rows its memory holds, once it did not hold more."""
-
-
-@runtime_checkable
-class Denoiser(Protocol):
-    """A frozen network that predicts the noise in a latent, given an image and a prompt."""
-
-    noise_schedule: NoiseSchedule
-    """The schedule it was trained on, and what its predictions mean."""
-
-    def predict_noise(
-        self,
-        noisy: Float[Tensor, "batch channels rows columns"],
-        image_condition: Float[Tensor, "batch channels rows columns"],
-        timestep: int,
-        prompts: Sequence[str],
-    ) -> Float[Tensor, "batch channels rows columns"]:
-        """One prediction per row of the batch, of the kind that `noise_schedule.prediction_type` names.
-
-        `image_condition` holds scaled latents of the image to edit, the base of a view, or exact zeros for "no
-        image"; a denoiser that was trained on unscaled ones unscales them itself.
-        """
-        ...
 
 
 class NoisePrediction(NamedTuple):
@@ -77,7 +53,7 @@ def predict_for_guidance(
     denoiser: Denoiser,
     noisy: Float[Tensor, "views channels rows columns"],
     image_condition: Float[Tensor, "views channels rows columns"],
-    timestep: int,
+    timestep: Timestep,
     prompt: str,
     max_batch: int | None = None,
 ) -> NoisePrediction:
@@ -93,16 +69,20 @@ def predict_guided(
     denoiser: Denoiser,
     noisy: Float[Tensor, "views channels rows columns"],
     image_condition: Float[Tensor, "views channels rows columns"],
-    timestep: int,
+    timestep: Timestep,
     prompt: str,
     guidance: Guidance,
     max_batch: int | None = None,
 ) -> Float[Tensor, "views channels rows columns"]:
-    """The combined prediction.
+    """The combined prediction, of as many branches as the denoiser is asked under.
 
     What an image guidance of 1 weighs by zero, e(z,-,-), is then not asked for; nor is e(z,I,-) where that of the text
     is 1 as well.
     """
+    if denoiser.conditions.branches < 3:
+        return _predict_without_image_guidance(
+            denoiser, noisy, image_condition, timestep, prompt, guidance.text, max_batch
+        )
     if guidance.image == 1 == guidance.text:
         return predict_in_batches(denoiser, noisy, image_condition, timestep, [prompt] * len(noisy), max_batch)
     if guidance.image == 1:
@@ -112,11 +92,31 @@ def predict_guided(
     return guidance.combine(prediction)
 
 
+def _predict_without_image_guidance(
+    denoiser: Denoiser,
+    noisy: Float[Tensor, "views channels rows columns"],
+    image_condition: Float[Tensor, "views channels rows columns"],
+    timestep: Timestep,
+    prompt: str,
+    scale: float,
+    max_batch: int | None,
+) -> Float[Tensor, "views channels rows columns"]:
+    """e(z, I, -) + s (e(z, I, C) - e(z, I, -)), or e(z, I, C) alone of one branch, which may read s itself."""
+    conditions = denoiser.conditions
+    if conditions.branches == 1 or scale == 1:
+        embedded = scale if conditions.embeds_guidance else None
+        prompts = [prompt] * len(noisy)
+        return predict_in_batches(denoiser, noisy, image_condition, timestep, prompts, max_batch, embedded)
+    text, image = predict_with_and_without_prompt(denoiser, noisy, image_condition, timestep, prompt, max_batch)
+    combined = image + scale * (text - image)
+    return combined if conditions.restore is None else conditions.restore(combined, text)
+
+
 def predict_with_and_without_prompt(
     denoiser: Denoiser,
     noisy: Float[Tensor, "views channels rows columns"],
     image_condition: Float[Tensor, "views channels rows columns"],
-    timestep: int,
+    timestep: Timestep,
     prompt: str,
     max_batch: int | None = None,
 ) -> tuple[Float[Tensor, "views channels rows columns"], Float[Tensor, "views channels rows columns"]]:
@@ -132,29 +132,33 @@ def predict_in_batches(
     denoiser: Denoiser,
     noisy: Float[Tensor, "batch channels rows columns"],
     image_condition: Float[Tensor, "batch channels rows columns"],
-    timestep: int,
+    timestep: Timestep,
     prompts: Sequence[str],
     max_batch: int | None = None,
+    embedded_guidance: float | None = None,
 ) -> Float[Tensor, "batch channels rows columns"]:
     """The denoiser's predictions, asked for at most `max_batch` rows at a time; None asks for all at once.
 
-    Where the GPU's memory runs out, half as many rows are asked for from then on.
+    A denoiser that reads the text guidance is given `embedded_guidance`; None leaves it at the usual one. Where the
+    GPU's memory runs out, half as many rows are asked for from then on.
 
     Raises:
         CannotEdit: The memory does not hold a single row.
     """
     require_batch(max_batch)
     limited: Any = denoiser
+    options = {} if embedded_guidance is None else {"guidance": embedded_guidance}
     while True:
         size = min(max_batch or len(noisy), getattr(limited, LIMIT, len(noisy)), len(noisy))
         try:
             return torch.cat(
                 [
-                    denoiser.predict_noise(
+                    limited.predict_noise(
                         noisy[first : first + size],
                         image_condition[first : first + size],
                         timestep,
                         prompts[first : first + size],
+                        **options,
                     )
                     for first in range(0, len(noisy), size)
                 ]
@@ -169,19 +173,19 @@ def denoise(
     denoiser: Denoiser,
     noisy: Float[Tensor, "views channels rows columns"],
     bases: Float[Tensor, "views channels rows columns"],
-    timesteps: Sequence[int],
+    timesteps: Sequence[Timestep],
     prompt: str,
     guidance: Guidance,
-    after_step: Callable[[Tensor, int], Tensor] | None = None,
+    after_step: Callable[[Tensor, Timestep], Tensor] | None = None,
     max_batch: int | None = None,
 ) -> Float[Tensor, "views channels rows columns"]:
-    """Guided DDIM along `timesteps`, conditioned on the `bases`, down to clean latents.
+    """Guided steps along `timesteps`, conditioned on the `bases`, down to clean latents.
 
     `after_step` may change the latents after each step; it is told the timestep they have reached.
     """
     for timestep, next_timestep in zip(timesteps, [*timesteps[1:], CLEAN], strict=True):
         prediction = predict_guided(denoiser, noisy, bases, timestep, prompt, guidance, max_batch)
-        noisy = denoiser.noise_schedule.ddim_step(noisy, prediction, timestep, next_timestep)
+        noisy = denoiser.noise_schedule.step(noisy, prediction, timestep, next_timestep)
         if after_step is not None:
             noisy = after_step(noisy, next_timestep)
     return noisy

@@ -9,8 +9,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from latenteditor.editing.delta_mask import DeltaMaskConfig, blend, delta_mask, delta_score, require_usable
+from latenteditor.editing.denoiser import Denoiser
 from latenteditor.editing.editor import EditConfig, edit_from_noise, noise_range, require_instruction
-from latenteditor.editing.guidance import Denoiser, Guidance
+from latenteditor.editing.guidance import Guidance
 
 
 class Preview(NamedTuple):

@@ -11,11 +11,12 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from latenteditor.editing.delta_mask import peak, reaches_gate, require_usable
+from latenteditor.editing.denoiser import Denoiser
 from latenteditor.editing.editor import EditConfig
-from latenteditor.editing.guidance import Denoiser, Guidance
+from latenteditor.editing.guidance import Guidance
 from latenteditor.editing.preview import Preview, preview
 from latenteditor.networks.autoencoder import load_autoencoder, read_autoencoder_config, resize, working_size
-from latenteditor.networks.instruct_pix2pix import load_instruct_pix2pix
+from latenteditor.networks.editors import load_denoiser, require_autoencoder
 
 
 @dataclass(frozen=True)
@@ -97,8 +98,9 @@ def preview_photograph(
     size = working_size(height, width, image_size, read_autoencoder_config(autoencoder).factor)
     photograph = resize(photograph, size).clamp(0, 1).to(device)
     coder = load_autoencoder(autoencoder, device)
-    denoiser = load_instruct_pix2pix(edit.model, device, edit.half_precision, edit.cpu_offload)
+    denoiser = load_denoiser(edit.model, device, edit.half_precision, edit.cpu_offload)
     denoiser.require_channels(coder.channels)
+    require_autoencoder(edit.model, coder)
     denoiser.embed(edit.prompt)
     original = coder.encode(photograph)
     started = time.perf_counter()

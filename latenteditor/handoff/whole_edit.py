@@ -22,7 +22,7 @@ from latenteditor.editing.editor import EditConfig
 from latenteditor.handoff.finish import CHECKPOINTS, DATASET, DENSE, NAME, SPLATS, read_config, read_run_folder
 from latenteditor.handoff.write import SETTLE_NOISE
 from latenteditor.networks.autoencoder import read_autoencoder_config
-from latenteditor.networks.instruct_pix2pix import load_noise_schedule
+from latenteditor.networks.editors import load_noise_schedule
 from latenteditor.options import all_options, words_of
 from latenteditor.runs import Run, command_line
 

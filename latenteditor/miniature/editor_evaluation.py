@@ -18,15 +18,16 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from latenteditor.editing.delta_mask import delta_mask, delta_score
+from latenteditor.editing.denoiser import Denoiser
 from latenteditor.editing.editor import EditConfig, edit_from_noise
-from latenteditor.editing.guidance import Denoiser, predict_guided
+from latenteditor.editing.guidance import predict_guided
 from latenteditor.editing.metrics import psnr
 from latenteditor.figures import write_figures
 from latenteditor.miniature.evaluation import Case, draw_case, evaluate_case, photograph_cases, summarise
 from latenteditor.miniature.settings import EDIT
 from latenteditor.miniature.sheet import sheet
 from latenteditor.networks.autoencoder import Autoencoder, load_autoencoder
-from latenteditor.networks.instruct_pix2pix import load_instruct_pix2pix
+from latenteditor.networks.editors import load_denoiser
 from latenteditor.networks.perceptual import PerceptualDistance, load_perceptual_distance
 from latenteditor.worlds.instructions import KIND_SHARES
 
@@ -75,7 +76,7 @@ def evaluate_editor(config: EditorEvaluationConfig) -> dict[str, Any]:
     """
     _require_there(config)
     autoencoder = load_autoencoder(config.edit.model, config.device)
-    denoiser = load_instruct_pix2pix(config.edit.model, config.device)
+    denoiser = load_denoiser(config.edit.model, config.device)
     perceptual = load_perceptual_distance(config.lpips_weights, "cpu") if config.lpips_weights else None
     config.output.mkdir(parents=True, exist_ok=True)
     sizes = {"size": config.size, "photograph_size": config.photograph_size}
@@ -112,7 +113,7 @@ def measure_speed(config: EditConfig, device: str) -> dict[str, float]:
     """Seconds that loading takes once the libraries are imported, and a denoising step and an edit of one view."""
     begin = perf_counter()
     autoencoder = load_autoencoder(config.model, device)
-    denoiser = load_instruct_pix2pix(config.model, device)
+    denoiser = load_denoiser(config.model, device)
     loaded = perf_counter() - begin
     latents = autoencoder.encode(torch.zeros(1, 3, SPEED_SIZE, SPEED_SIZE, device=device))
     timestep = denoiser.noise_schedule.timestep_at(config.max_noise)

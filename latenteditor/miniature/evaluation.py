@@ -13,8 +13,8 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 from latenteditor.editing.delta_mask import blend, delta_mask, delta_score
+from latenteditor.editing.denoiser import Denoiser
 from latenteditor.editing.editor import EditConfig, edit_from_noise
-from latenteditor.editing.guidance import Denoiser
 from latenteditor.editing.metrics import mask_iou, mean_over, psnr
 from latenteditor.miniature.outline import boundary_f, changed
 from latenteditor.miniature.recognition import (

@@ -12,11 +12,11 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from latenteditor.editing.delta_mask import CLAMPS, DeltaMaskConfig, delta_mask, delta_score
-from latenteditor.editing.guidance import Denoiser
+from latenteditor.editing.denoiser import Denoiser
 from latenteditor.editing.metrics import mask_iou
 from latenteditor.miniature.evaluation import draw_case
 from latenteditor.networks.autoencoder import Autoencoder, load_autoencoder
-from latenteditor.networks.instruct_pix2pix import load_instruct_pix2pix
+from latenteditor.networks.editors import load_denoiser
 
 IDLE_ENOUGH = 0.9
 """Of the views in which there is nothing to edit: a setting that leaves more of them alone is no better for it."""
@@ -66,7 +66,7 @@ def sweep(config: SweepConfig) -> list[dict[str, Any]]:
     if config.num_cases < 1:
         raise ValueError(f"There must be 1 or more worlds to measure on, not {config.num_cases}.")
     autoencoder = load_autoencoder(config.model, config.device)
-    denoiser = load_instruct_pix2pix(config.model, config.device)
+    denoiser = load_denoiser(config.model, config.device)
     cases = draw_sweep_cases(config, autoencoder)
     settings = list(product(config.noise_levels, config.draws))
     rows = [

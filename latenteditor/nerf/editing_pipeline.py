@@ -18,7 +18,8 @@ from latenteditor.nerf.edit_costs import EditCosts
 from latenteditor.nerf.edit_pictures import edit_picture
 from latenteditor.nerf.edit_session import EditorLoader, EditSession
 from latenteditor.nerf.editable_scene import TrainingScene
-from latenteditor.networks.instruct_pix2pix import load_instruct_pix2pix
+from latenteditor.networks.autoencoder import Autoencoder
+from latenteditor.networks.editors import load_denoiser, require_autoencoder
 
 EXTRA_STATE = "_extra_state"
 
@@ -177,15 +178,16 @@ def _require_request(config: Any) -> None:
 
 
 def load_latent_editor(
-    config: EditConfig, device: str | torch.device, channels: int, agree: Agreement | None = None
+    config: EditConfig, device: str | torch.device, autoencoder: Autoencoder, agree: Agreement | None = None
 ) -> LatentEditor:
-    """Loads the InstructPix2Pix that edits, for latents with this many channels; `agree` serves the mask "field".
+    """Loads what edits the latents of this autoencoder; `agree` serves the mask "field".
 
     Raises:
         ValueError: There is no such model, or it edits other latents, or cannot read the prompt.
     """
-    denoiser = load_instruct_pix2pix(config.model, device, config.half_precision, config.cpu_offload)
-    denoiser.require_channels(channels)
+    denoiser = load_denoiser(config.model, device, config.half_precision, config.cpu_offload)
+    denoiser.require_channels(autoencoder.channels)
+    require_autoencoder(config.model, autoencoder)
     editor = LatentEditor(denoiser, config, agree)
     editor.track = _with_progress
     return editor

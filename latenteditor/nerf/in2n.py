@@ -272,7 +272,7 @@ class In2nPipeline(EditingPipeline):
 
         def load(layers: LayerStack, costs: EditCosts) -> PixelEditor:
             autoencoder = load_autoencoder(folder or edit.model, device, edit.half_precision)
-            return PixelEditor(load_latent_editor(edit, device, autoencoder.channels), autoencoder)
+            return PixelEditor(load_latent_editor(edit, device, autoencoder), autoencoder)
 
         return load
 

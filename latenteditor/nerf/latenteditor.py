@@ -304,10 +304,10 @@ class LatentEditorPipeline(EditingPipeline, LatentNerfactoPipeline):
 
     def editor_loader(self, device: str | torch.device) -> EditorLoader:
         """Returns what loads the InstructPix2Pix that edits."""
-        edit, channels, model, data = self.config.edit, self.autoencoder.channels, self.editor_model, self.datamanager
+        edit, autoencoder, model, data = self.config.edit, self.autoencoder, self.editor_model, self.datamanager
 
         def load(layers: LayerStack, costs: EditCosts) -> LatentEditor:
-            return load_latent_editor(edit, device, channels, FieldAgreement(model, data, layers, costs))
+            return load_latent_editor(edit, device, autoencoder, FieldAgreement(model, data, layers, costs))
 
         return load
 

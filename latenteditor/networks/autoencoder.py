@@ -22,6 +22,12 @@ from latenteditor.networks.taesd import StateDictFiles, TinyAutoencoder, find_st
 PIXELS_PER_CHUNK = 1 << 20
 """Pixels that pass through the autoencoder at once; more would cost memory and gain no time."""
 
+OF_VIDEOS = ("AutoencoderKLQwenImage",)
+"""Autoencoders with an axis for time, between channels and rows."""
+
+Scaling = float | Tensor
+"""One number for all latents, or numbers for each channel and for the cells of a square that is repeated."""
+
 
 class AutoencoderConfig(NamedTuple):
     """What an autoencoder's own config file says, or the shapes of its tensors."""
@@ -46,10 +52,7 @@ class Autoencoder:
         """Freezes `network`, one of diffusers' autoencoders or a TinyAutoencoder; `config` says its sizes."""
         self.config = config
         self._network = network.eval().requires_grad_(False)
-        # Old config files lack both keys; the loaded network's config then holds its class's defaults.
-        known: Any = network.config
-        self._scale = float(known.get("scaling_factor") or 1.0)
-        self._shift = float(known.get("shift_factor") or 0.0)
+        self._scale, self._shift = latent_scale_of(network)
 
     @property
     def channels(self) -> int:
@@ -60,6 +63,11 @@ class Autoencoder:
     def factor(self) -> int:
         """Pixels along each side of a latent cell."""
         return self.config.factor
+
+    @property
+    def scaled_by(self) -> float | None:
+        """What raw latents are multiplied by; None where that is no single number."""
+        return None if isinstance(self._scale, Tensor) else self._scale
 
     @property
     def device(self) -> torch.device:
@@ -74,11 +82,12 @@ class Autoencoder:
     @cached_property
     def fingerprint(self) -> str:
         """Changes whenever the same image could have other latents: a key for caches."""
-        digest = hashlib.sha256(json.dumps([*self.config, self._scale, self._shift, str(self.dtype)]).encode())
+        scaling = [part if not isinstance(part, Tensor) else part.tolist() for part in (self._scale, self._shift)]
+        digest = hashlib.sha256(json.dumps([*self.config, *scaling, str(self.dtype)]).encode())
         for name, value in sorted(self._network.state_dict().items()):
             if not name.startswith("decoder"):
                 digest.update(name.encode())
-                digest.update(value.cpu().contiguous().view(torch.uint8).numpy().tobytes())
+                digest.update(value.cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()
 
     @torch.no_grad()
@@ -95,7 +104,8 @@ class Autoencoder:
             )
         chunks = images.split(max(1, PIXELS_PER_CHUNK // (height * width)))
         latents = torch.cat([self._encode(chunk.to(self.device, self.dtype)) for chunk in chunks])
-        return ((latents - self._shift) * self._scale).to(images)
+        scale, shift = (spread(part, latents) for part in (self._scale, self._shift))
+        return ((latents - shift) * scale).to(images)
 
     def decode(self, latents: Float[Tensor, "views channels rows columns"]) -> Float[Tensor, "views 3 height width"]:
         """Returns the images in [0, 1] of scaled latents. Gradients flow to latents that ask for them."""
@@ -105,13 +115,24 @@ class Autoencoder:
         return ((images + 1) / 2).clamp(0, 1).to(latents)
 
     def _encode(self, images: Tensor) -> Tensor:
-        encoded: Any = self._network.encode(2 * images - 1)  # type: ignore[operator]
+        images = 2 * images - 1
+        encoded: Any = self._network.encode(images[:, :, None] if self._of_videos else images)  # type: ignore[operator]
         if hasattr(encoded, "latent_dist"):
-            return encoded.latent_dist.mode()
+            mode = encoded.latent_dist.mode()
+            return mode[:, :, 0] if self._of_videos else mode
         return encoded.latents if hasattr(encoded, "latents") else encoded.latent
 
     def _decode(self, latents: Tensor) -> Tensor:
-        return self._network.decode(latents / self._scale + self._shift).sample  # type: ignore[operator]
+        scale, shift = (spread(part, latents) for part in (self._scale, self._shift))
+        latents = latents / scale + shift
+        latents = latents[:, :, None] if self._of_videos else latents
+        images = self._network.decode(latents).sample  # type: ignore[operator]
+        return images[:, :, 0] if self._of_videos else images
+
+    @property
+    def _of_videos(self) -> bool:
+        """Whether the network has an axis for time, on which a view is one moment."""
+        return self.config.class_name in OF_VIDEOS
 
 
 def read_autoencoder_config(model: str) -> AutoencoderConfig:
@@ -126,7 +147,7 @@ def read_autoencoder_config(model: str) -> AutoencoderConfig:
     """
     for subfolder in ("vae", ""):
         found = read_model_file(model, f"{subfolder}/config.json".lstrip("/"))
-        if found is not None and "latent_channels" in found:
+        if found is not None and ("latent_channels" in found or found.get("_class_name") in OF_VIDEOS):
             return _autoencoder_config(found, subfolder)
     files = _state_dicts(model)
     if files is not None:
@@ -180,7 +201,41 @@ def resize(images: Float[Tensor, "views channels height width"], size: tuple[int
     return functional.interpolate(images, size, mode="bilinear", antialias=True)
 
 
+def latent_scale_of(network: nn.Module) -> tuple[Scaling, Scaling]:
+    """What latents of a network are multiplied by, and what is subtracted first.
+
+    FLUX.2's normalises latents by statistics of squares of cells, Qwen's by statistics of channels.
+    """
+    # Old config files lack both keys; the loaded network's config then holds its class's defaults.
+    known: Any = network.config
+    statistics: Any = getattr(network, "bn", None)
+    if statistics is not None:
+        channels, side = (
+            known["latent_channels"],
+            round((len(statistics.running_mean) / known["latent_channels"]) ** 0.5),
+        )
+        mean = statistics.running_mean.float().view(channels, side, side)
+        deviation = (statistics.running_var.float() + known["batch_norm_eps"]).sqrt().view(channels, side, side)
+        return 1.0 / deviation, mean
+    if known.get("latents_mean") and known.get("latents_std"):
+        mean, deviation = (torch.tensor(known[name])[:, None, None] for name in ("latents_mean", "latents_std"))
+        return float(known.get("scaling_factor") or 1.0) / deviation, mean
+    return float(known.get("scaling_factor") or 1.0), float(known.get("shift_factor") or 0.0)
+
+
+def spread(scaling: Scaling, latents: Float[Tensor, "views channels rows columns"]) -> Scaling:
+    """A scaling for every cell of latents; what goes for squares of cells is laid out side by side."""
+    if not isinstance(scaling, Tensor):
+        return scaling
+    rows, columns = latents.shape[-2:]
+    side = scaling.shape[-1]
+    return scaling.repeat(1, -(-rows // side), -(-columns // side))[:, :rows, :columns].to(latents)
+
+
 def _autoencoder_config(found: dict[str, Any], subfolder: str) -> AutoencoderConfig:
+    if found.get("_class_name") in OF_VIDEOS:
+        stages = found.get("temperal_downsample", (False, True, True))
+        return AutoencoderConfig(found["_class_name"], subfolder, found.get("z_dim", 16), 2 ** len(stages), True)
     blocks = found.get("block_out_channels") or found["encoder_block_out_channels"]
     return AutoencoderConfig(
         class_name=found.get("_class_name", "AutoencoderKL"),

@@ -10,8 +10,8 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 from latenteditor.editing.delta_mask import delta_mask, delta_score
+from latenteditor.editing.denoiser import Denoiser
 from latenteditor.editing.editor import EditConfig
-from latenteditor.editing.guidance import Denoiser
 from latenteditor.editing.metrics import mask_iou, psnr
 from latenteditor.networks.autoencoder import Autoencoder
 from latenteditor.pictures import grid, highlight, read_images

@@ -205,7 +205,7 @@ def test_a_mistake_is_answered_with_one_clear_line_before_a_network_is_loaded(da
         raise AssertionError("a network was loaded")
 
     monkeypatch.setattr(photograph_preview, "load_autoencoder", loaded)
-    monkeypatch.setattr(photograph_preview, "load_instruct_pix2pix", loaded)
+    monkeypatch.setattr(photograph_preview, "load_denoiser", loaded)
     (tmp_path / "old.png").write_bytes(b"mine")
     (tmp_path / "older.json").write_bytes(b"mine")
     words, expected = MISTAKES[mistake]

@@ -3,19 +3,22 @@
 import torch
 from torch import Tensor
 
-from latenteditor.editing.noise_schedule import NoiseSchedule
+from latenteditor.editing.denoiser import Conditions
+from latenteditor.editing.noise_schedule import DiffusionSchedule
 
 
-def noise_schedule(prediction_type="epsilon", **options) -> NoiseSchedule:
+def noise_schedule(prediction_type="epsilon", **options) -> DiffusionSchedule:
     """Stable Diffusion's schedule."""
     betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2
-    return NoiseSchedule(torch.cumprod(1.0 - betas, dim=0), prediction_type, **options)
+    return DiffusionSchedule(torch.cumprod(1.0 - betas, dim=0), prediction_type, **options)
 
 
 class KnownEdit:
     """Knows the clean latents: the image condition, plus `change` where there is one and the prompt fits."""
 
-    def __init__(self, change: Tensor, prompt: str = "paint it", schedule: NoiseSchedule | None = None) -> None:
+    conditions = Conditions()
+
+    def __init__(self, change: Tensor, prompt: str = "paint it", schedule: DiffusionSchedule | None = None) -> None:
         self.noise_schedule = schedule or noise_schedule()
         self.change = change
         self.prompt = prompt
@@ -27,5 +30,5 @@ class KnownEdit:
         present = image_condition.flatten(1).any(dim=1)[:, None, None, None]
         clean = image_condition + (asked & present) * self.change
         # From "this is clean" to the noise it implies.
-        knows_clean = NoiseSchedule(self.noise_schedule.alphas_cumprod, "sample")
+        knows_clean = DiffusionSchedule(self.noise_schedule.alphas_cumprod, "sample")
         return knows_clean.predict_epsilon(noisy, clean, timestep)

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
+from latenteditor.editing.denoiser import Conditions, Denoiser
 from latenteditor.editing.guidance import (
-    Denoiser,
     Guidance,
     NoisePrediction,
     predict_for_guidance,
@@ -17,6 +17,7 @@ class Recorder:
     """Notes its calls; predicts the image condition, plus 1000 for each letter of the prompt."""
 
     noise_schedule = noise_schedule()
+    conditions = Conditions()
 
     def __init__(self):
         self.calls = []
@@ -102,3 +103,32 @@ def test_batches_of_any_size_predict_the_same(max_batch, batch_sizes):
 def test_an_empty_batch_is_refused():
     with pytest.raises(ValueError, match="A batch of 0 holds nothing: take 1 or more"):
         predict_in_batches(Recorder(), draw(0), draw(1), 500, ["", ""], max_batch=0)
+
+
+def test_two_branches_are_combined_by_the_text_guidance_alone():
+    denoiser = Recorder()
+    denoiser.conditions = Conditions(branches=2)
+    predicted = predict_guided(denoiser, draw(0), draw(1), 500, "hat", Guidance(text=2.0, image=9.0))
+    torch.testing.assert_close(predicted, draw(1) + 2.0 * 3000.0)
+    predict_guided(denoiser, draw(0), draw(1), 500, "hat", Guidance(text=1.0))
+    assert denoiser.calls == [["hat", "hat", "", ""], ["hat", "hat"]]
+
+
+def test_two_branches_are_corrected_as_the_denoiser_asks():
+    denoiser = Recorder()
+    denoiser.conditions = Conditions(branches=2, restore=lambda combined, text: combined - text)
+    predicted = predict_guided(denoiser, draw(0), draw(1), 500, "hat", Guidance(text=2.0))
+    torch.testing.assert_close(predicted, torch.full_like(predicted, 3000.0), atol=1e-3, rtol=0)
+
+
+def test_one_branch_is_asked_once_and_told_the_guidance_if_it_reads_it():
+    class Told(Recorder):
+        conditions = Conditions(branches=1, extras=("guidance",))
+
+        def predict_noise(self, noisy, image_condition, timestep, prompts, guidance=0.0):
+            return super().predict_noise(noisy, image_condition, timestep, prompts) + guidance
+
+    denoiser = Told()
+    predicted = predict_guided(denoiser, draw(0), draw(1), 500, "hat", Guidance(text=2.5))
+    torch.testing.assert_close(predicted, draw(1) + 3000.0 + 2.5)
+    assert denoiser.calls == [["hat", "hat"]]

@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 import torch
 
+from latenteditor.editing.denoiser import Denoiser
 from latenteditor.editing.editor import EditConfig, LatentEditor
-from latenteditor.editing.guidance import Denoiser, Guidance, denoise, predict_for_guidance
-from latenteditor.networks.instruct_pix2pix import LatentScale, load_instruct_pix2pix, load_noise_schedule
+from latenteditor.editing.guidance import Guidance, denoise, predict_for_guidance
+from latenteditor.networks.instruct_pix2pix import load_instruct_pix2pix, load_noise_schedule
+from latenteditor.networks.parts import LatentScale
 
 PROMPT = "make it red"
 
