@@ -122,8 +122,16 @@ def scaled(changes: Sequence[Float[Tensor, "1 _ _"] | None]) -> list[Float[Tenso
 
 def _joined(bundles: Sequence[RayBundle]) -> RayBundle:
     """All rays of several bundles."""
-    names = ("origins", "directions", "pixel_area", "camera_indices")
-    return RayBundle(**{name: torch.cat([getattr(bundle, name) for bundle in bundles]) for name in names})
+
+    def all_of(name: str) -> Tensor:
+        return torch.cat([getattr(bundle, name) for bundle in bundles])
+
+    return RayBundle(
+        origins=all_of("origins"),
+        directions=all_of("directions"),
+        pixel_area=all_of("pixel_area"),
+        camera_indices=all_of("camera_indices"),
+    )
 
 
 def _in_cells(camera: Cameras) -> Cameras:
