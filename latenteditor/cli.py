@@ -16,6 +16,7 @@ COMMANDS = {
     "edit": "From photographs to a sharp edited scene, with pictures, a video and a report.",
     "preview": "What a prompt does to one photograph or view, before a scene is edited by it.",
     "evaluate": "What an edit came to: the edited scene against the unedited one.",
+    "edit-photographs": "Photographs edited by a black box: your function, a server, a pipeline; as a dataset.",
     "write-dataset": "The edited photographs and masks of a run, as a dataset that any tool reads.",
     "finish": "A sharp scene of an edited run, by any method of nerfstudio: ordinary, and for ns-export too.",
     "edit-scene": "A recipe of configs/ from photographs to figures.",

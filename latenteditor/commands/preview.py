@@ -4,15 +4,20 @@ Writes one picture (the view, the delta score, and for every threshold the mask 
 guidance scales) and, beside it, a JSON file with all settings and figures.
 """
 
+import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
 import tyro
+from jaxtyping import Float
+from torch import Tensor
 
+from latenteditor.black_box.settings import BlackBoxConfig, require_usable
 from latenteditor.devices import default_device
 from latenteditor.editing.editor import EditConfig, require_instruction
+from latenteditor.evaluation.black_box_preview import preview_black_box
 from latenteditor.evaluation.photograph import find_view, read_photograph, read_view, transforms_file
 from latenteditor.evaluation.photograph_preview import (
     PhotographPreview,
@@ -25,6 +30,7 @@ from latenteditor.evaluation.photograph_preview import (
 from latenteditor.evaluation.preview_picture import preview_picture
 from latenteditor.figures import write_figures
 from latenteditor.miniature.settings import EDIT
+from latenteditor.networks.black_boxes import is_black_box
 from latenteditor.networks.models import MINIATURE
 
 
@@ -43,6 +49,8 @@ class Args:
     edit: EditConfig = field(default_factory=EditConfig)
     """The edit, as in --pipeline.edit of ns-train. With --edit.model miniature, the defaults are those that suit the
     built-in editor."""
+    black_box: BlackBoxConfig = field(default_factory=BlackBoxConfig)
+    """How an --edit.model is used that is a function, an address, or a pipeline that edits whole pictures."""
     text_guidance: tuple[float, ...] = ()
     """Scales that are tried, a column each. Default: two thirds, once and four thirds of --edit.guidance.text."""
     image_guidance: tuple[float, ...] = ()
@@ -73,9 +81,12 @@ def main(args: Args) -> None:
     file = _find_photograph(args)
     _require_free(args, file)
     require_instruction(args.edit.prompt)
+    if is_black_box(args.edit.model):
+        _show_black_box(args, file)
+        return
     thresholds = find_thresholds(args.edit, args.thresholds)
     guidances = find_guidances(args.edit.guidance, args.text_guidance, args.image_guidance)
-    photograph = read_photograph(file, upright=True) if args.data is None else read_view(args.data, file)
+    photograph = _read(args, file)
     autoencoder = args.autoencoder or args.edit.model
     trials = Trials(args.edit, thresholds, guidances)
     shown = preview_photograph(photograph, trials, autoencoder, args.image_size, args.device)
@@ -87,6 +98,24 @@ def main(args: Args) -> None:
     write_figures(args.output.with_suffix(".json"), {"photograph": str(file), **figures, "settings": settings})
     print(f"Picture: {args.output}")
     print(figures["found"])
+
+
+def _show_black_box(args: Args, file: Path) -> None:
+    """Writes what a black box makes of the view."""
+    require_usable(args.black_box)
+    picture, figures = preview_black_box(_read(args, file), args.edit, args.black_box, args.image_size, args.device)
+    args.output.parent.mkdir(parents=True, exist_ok=True)
+    picture.save(args.output)
+    settings = {"edit": asdict(args.edit), "black_box": asdict(args.black_box), "image_size": args.image_size}
+    content = json.loads(json.dumps({"photograph": file, **figures, "settings": settings}, default=str))
+    write_figures(args.output.with_suffix(".json"), content)
+    print(f"Picture: {args.output}")
+    print(figures["found"])
+
+
+def _read(args: Args, file: Path) -> Float[Tensor, "1 3 height width"]:
+    """The view in [0, 1]."""
+    return read_photograph(file, upright=True) if args.data is None else read_view(args.data, file)
 
 
 def _find_photograph(args: Args) -> Path:

@@ -178,6 +178,8 @@ def _write_view(folder: Path, view: CapturedView, edit: EditView) -> WrittenView
     if relative.suffix.lower() not in LOSSLESS:
         relative = relative.with_suffix(".png")
     share = 0.0
+    if overlay is not None and overlay.lost is not None:
+        mask = _write_kept_out(folder, relative, view.mask, overlay.lost)
     if overlay is not None:
         pixels = np.concatenate([overlay.picture, pixels[..., 3:]], axis=2)
         share = float(overlay.share.mean())

@@ -38,17 +38,29 @@ def make(whole: WholeEdit, say: Say, last_stage: str | None = None) -> dict[str,
 def stages(whole: WholeEdit, say: Say) -> dict[str, Callable[[], object]]:
     """The stages by name, in their order."""
     work: dict[str, Callable[[], object]] = {}
-    if whole.reconstruction is None:
-        work["reconstruction"] = lambda: _train(whole, LATENTS, whole.config.reconstruction_steps, say)
-    if whole.needs_base:
-        work["colours"] = lambda: _train(whole, whole.method, base_steps(whole), say)
-    work["edit"] = lambda: _edit(whole, say)
+    if whole.by_black_box:
+        if whole.base is None:
+            method = whole.geometry
+            work["colours"] = lambda: _train(whole, method, base_steps(whole, method), say)
+    else:
+        work |= _through_latents(whole, say)
     work["photographs"] = lambda: _watch(whole, "photographs", dataset_command(whole), say)
     work["finish"] = lambda: _watch(whole, "finish", finish_command(whole), say)
     work["pictures"] = lambda: render_pictures(whole, say)
     if whole.config.video_frames:
         work["video"] = lambda: render_video(whole, say)
     work["report"] = lambda: write_report(whole)
+    return work
+
+
+def _through_latents(whole: WholeEdit, say: Say) -> dict[str, Callable[[], object]]:
+    """The unedited scenes, and the edit of that of latents."""
+    work: dict[str, Callable[[], object]] = {}
+    if whole.reconstruction is None:
+        work["reconstruction"] = lambda: _train(whole, LATENTS, whole.config.reconstruction_steps, say)
+    if whole.needs_base:
+        work["colours"] = lambda: _train(whole, whole.method, base_steps(whole, whole.method), say)
+    work["edit"] = lambda: _edit(whole, say)
     return work
 
 

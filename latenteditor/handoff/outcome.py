@@ -11,7 +11,7 @@ from nerfstudio.pipelines.base_pipeline import Pipeline
 
 from latenteditor.handoff.dataset import EDIT, IMAGES
 from latenteditor.handoff.region_rays import edit_mask_of
-from latenteditor.handoff.report_page import Page, Pair, Stage, write_page
+from latenteditor.handoff.report_page import Page, Pair, Stage, Unused, write_page
 from latenteditor.handoff.whole_edit import (
     EDITING,
     LOGS,
@@ -97,7 +97,8 @@ def write_report(whole: WholeEdit) -> None:
     ]
     settings = {option.dotted: option.value for option in all_options(whole.config) if option.dotted != "edit.prompt"}
     video = folder / VIDEO
-    commands = [" ".join(command) for command in (edit_command(whole), dataset_command(whole), finish_command(whole))]
+    made = [] if whole.by_black_box else [edit_command(whole)]
+    commands = [" ".join(command) for command in (*made, dataset_command(whole), finish_command(whole))]
     page = Page(
         prompt=whole.prompt,
         pairs=pairs,
@@ -108,6 +109,7 @@ def write_report(whole: WholeEdit) -> None:
             "photographs edited": note["edited"],
             "instructions": "; ".join(layer["instruction"] for layer in note["layers"]),
             "seconds in all": sum(seconds.values()),
+            **_of_black_box(note),
         },
         commands=[
             f"ns-viewer --load-config {whole.finished}",
@@ -117,11 +119,32 @@ def write_report(whole: WholeEdit) -> None:
         files={
             "finished scene": str(whole.finished.relative_to(folder)),
             "edited photographs": str(whole.dataset.relative_to(folder)),
-            "edited scene of latents": str(whole.run(EDITING).config.relative_to(folder)),
+            **_scene_of_latents(whole),
         },
         most_pairs=whole.config.num_pictures,
+        rejected=[_rejected(whole, each) for each in note.get("rejected", [])],
     )
     write_page(folder / REPORT, page)
+
+
+def _of_black_box(note: dict[str, Any]) -> dict[str, Any]:
+    """What an edit of whole pictures cost, and how much of it was of no use."""
+    if "rejected" not in note:
+        return {}
+    rejected = {"results rejected": len(note["rejected"])}
+    return {"calls of the editor": note["calls"], "results found on the disk": note["found on the disk"], **rejected}
+
+
+def _scene_of_latents(whole: WholeEdit) -> dict[str, str]:
+    """Where that lies, if there is one."""
+    if whole.by_black_box:
+        return {}
+    return {"edited scene of latents": str(whole.run(EDITING).config.relative_to(whole.folder))}
+
+
+def _rejected(whole: WholeEdit, each: dict[str, Any]) -> Unused:
+    """A result that was not used, as the page shows it."""
+    return Unused(each["view"], each["fault"], whole.dataset / each["file"] if each["file"] else None)
 
 
 def _render(pipeline: Pipeline, cameras: Cameras, files: Sequence[Path], say: Say) -> None:

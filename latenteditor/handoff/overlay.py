@@ -52,6 +52,8 @@ class Overlay(NamedTuple):
     """Where `share` is 0 it is the photograph, bit for bit."""
     share: Float[np.ndarray, "height width"]
     """How much of each pixel is the edit's, in [0, 1]."""
+    lost: Bool[np.ndarray, "height width"] | None = None
+    """What belongs to the edit and could not be had: nothing is to be learnt there."""
 
 
 def lay_over(

@@ -17,6 +17,8 @@ LONGEST_SIDE = 1024
 """Pixels of what is shown; eight views of detailed photographs stay below 10 MB."""
 LONGEST_CHANGE = 640
 """Pixels of the picture of what changed, which is shown smaller."""
+SHORT_SIDE = 160
+"""Pixels of what was not used."""
 QUALITY = 90
 """Of JPEGs."""
 AMPLIFICATION = 5
@@ -128,6 +130,11 @@ def heat(difference: Float[np.ndarray, "height width"]) -> UInt8[np.ndarray, "he
     positions = np.linspace(0, 1, len(RAMP))
     channels = [np.interp(amplified, positions, channel) / 255 for channel in zip(*RAMP, strict=True)]
     return to_bytes(np.stack(channels, axis=-1))
+
+
+def thumbnail(file: Path) -> str:
+    """A small picture as an address that holds it."""
+    return _jpeg(_small(_read(file, "RGB"), SHORT_SIDE))
 
 
 def data_uri(kind: str, content: bytes) -> str:

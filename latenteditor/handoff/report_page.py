@@ -18,11 +18,19 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from latenteditor import __version__
-from latenteditor.handoff.page_pictures import AMPLIFICATION, RAMP, Pair, data_uri, require_pictures, show_pair
+from latenteditor.handoff.page_pictures import (
+    AMPLIFICATION,
+    RAMP,
+    Pair,
+    data_uri,
+    require_pictures,
+    show_pair,
+    thumbnail,
+)
 from latenteditor.handoff.wording import duration, figure_rows, mean_change, memory
 from latenteditor.pictures import evenly_spread
 
-__all__ = ["Page", "Pair", "Stage", "write_page"]
+__all__ = ["Page", "Pair", "Stage", "Unused", "write_page"]
 
 PARTS = Path(__file__).parent / "page"
 """Template, style and script."""
@@ -48,6 +56,18 @@ class Stage:
 
 
 @dataclass(frozen=True)
+class Unused:
+    """A result of an editor that was not used."""
+
+    view: str
+    """The photograph that it was made of."""
+    fault: str
+    """Why."""
+    file: Path | None = None
+    """The picture, where there is one."""
+
+
+@dataclass(frozen=True)
 class Page:
     """What a page says about an edited scene."""
 
@@ -67,6 +87,8 @@ class Page:
     """An mp4. It is put into the page or, where it is large, played from where it lies."""
     files: Mapping[str, str] = field(default_factory=dict)
     """What lies where, seen from the page's folder."""
+    rejected: Sequence[Unused] = ()
+    """Results of the editor that were not used."""
     most_pairs: int = 8
     """Of the pairs at most so many are shown, evenly spread."""
 
@@ -141,6 +163,7 @@ def render_page(page: Page, folder: Path) -> str:
         stages=_stages(page.stages),
         total=duration(sum(_finite(stage.seconds for stage in page.stages), 0.0)),
         figures=list(figure_rows(page.figures)),
+        rejected=[(each, thumbnail(each.file) if each.file else "") for each in page.rejected],
         files=[Link(name, place, _address(folder / place, folder)) for name, place in page.files.items()],
         video=video,
         amplification=AMPLIFICATION,

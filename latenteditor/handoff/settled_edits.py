@@ -117,8 +117,8 @@ class SettledEdits:
                 mask = self._mask(layer, index, base)
                 if mask.any():
                     edited = self._autoencoder.decode(self._denoise(rendered, base, mask, layer, index))[0]
-                    picture, changed = lay_over(picture, edited, unedited, mask)
-                    share = np.maximum(share, changed)
+                    overlay = lay_over(picture, edited, unedited, mask)
+                    picture, share = overlay.picture, np.maximum(share, overlay.share)
         return Overlay(picture, share) if share.any() else None
 
     def _denoise(

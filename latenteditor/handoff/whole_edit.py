@@ -17,13 +17,16 @@ from pathlib import Path
 
 import torch
 
+from latenteditor.black_box.settings import BlackBoxConfig
+from latenteditor.black_box.settings import require_usable as require_usable_black_box
 from latenteditor.editing.delta_mask import require_usable
 from latenteditor.editing.editor import EditConfig
 from latenteditor.handoff.finish import CHECKPOINTS, DATASET, DENSE, NAME, SPLATS, read_config, read_run_folder
 from latenteditor.handoff.write import SETTLE_NOISE
 from latenteditor.networks.autoencoder import read_autoencoder_config
+from latenteditor.networks.black_boxes import is_black_box, require_black_box
 from latenteditor.networks.editors import load_noise_schedule
-from latenteditor.options import all_options, words_of
+from latenteditor.options import Option, all_options, words_of
 from latenteditor.runs import Run, command_line
 
 SCENE, FINISHED, LATENTS, EDITING = "scene", "finished", "latent-nerfacto", "latenteditor"
@@ -60,6 +63,9 @@ class WholeEditConfig:
     """Training steps from one edited view to the next. From Instruct-NeRF2NeRF."""
     finish_steps: int | None = None
     """Training steps of the finish, see `latenteditor finish`."""
+    black_box: BlackBoxConfig = field(default_factory=BlackBoxConfig)
+    """How an --edit.model is used that is a function `package.module:function`, the address of an OpenAI-compatible
+    server, or a pipeline that edits whole pictures. No scene of latents is made then."""
     settle_noise: float = SETTLE_NOISE
     """What each photograph is edited from, see `latenteditor write-dataset`."""
     views: int | None = None
@@ -96,6 +102,23 @@ class WholeEdit:
     """That of an unedited run of latent-nerfacto, if there is one."""
 
     @property
+    def by_black_box(self) -> bool:
+        """Whether photographs are edited as whole pictures, without a scene of latents."""
+        return is_black_box(self.config.edit.model)
+
+    @property
+    def geometry(self) -> str:
+        """The method of the unedited scene of colours on which views agree about a black box's changes."""
+        return DENSE if self.method.startswith(SPLATS) else self.method
+
+    @property
+    def edited_config(self) -> Path:
+        """The config.yml of the run that the dataset is written from."""
+        if not self.by_black_box:
+            return self.run(EDITING).config
+        return self.run(self.geometry).config if self.base is None else self.base
+
+    @property
     def needs_base(self) -> bool:
         """Whether the unedited scene of colours has to be learnt first.
 
@@ -106,6 +129,8 @@ class WholeEdit:
     @property
     def base_config(self) -> Path | None:
         """The config.yml of the unedited scene of colours; None where there is none."""
+        if self.by_black_box and self.method.startswith(SPLATS):
+            return None  # Its scene of colours is for views to agree on.
         return self.run(self.method).config if self.needs_base else self.base
 
     @property
@@ -130,11 +155,11 @@ class WholeEdit:
         return Run(self.folder, method, experiment=SCENE)
 
 
-def base_steps(whole: WholeEdit) -> int:
+def base_steps(whole: WholeEdit, method: str) -> int:
     """Training steps of the unedited scene of colours."""
     from nerfstudio.configs.method_configs import all_methods
 
-    return whole.config.base_steps or all_methods[whole.method].max_num_iterations
+    return whole.config.base_steps or all_methods[method].max_num_iterations
 
 
 def train_command(whole: WholeEdit, method: str, *words: object) -> list[str]:
@@ -166,8 +191,30 @@ def edit_command(whole: WholeEdit, *words: object) -> list[str]:
     return train_command(whole, EDITING, *latent_words(whole), *words_of(edit), *every, *words)
 
 
+def pictures_command(whole: WholeEdit) -> list[str]:
+    """Writes the photographs as a black box edits them."""
+    edit = all_options(replace(whole.config.edit, prompt=whole.prompt), ("edit",))
+    black_box = all_options(whole.config.black_box, ("black_box",))
+    switches = [word for option in (*edit, *black_box) for word in _tyro_words(option)]
+    return command_line(
+        "latenteditor", "edit-photographs", "--load-config", whole.edited_config, "--output-dir", whole.dataset,
+        "--image-size", whole.config.image_size, *switches,
+    )  # fmt: skip
+
+
+def _tyro_words(option: Option) -> list[str]:
+    """An option on a command line of this package, where booleans are switches."""
+    name = option.dotted.replace("_", "-")
+    if isinstance(option.value, bool):
+        *owners, last = name.split(".")
+        return ["--" + ".".join([*owners, last if option.value else f"no-{last}"])]
+    return option.words
+
+
 def dataset_command(whole: WholeEdit) -> list[str]:
     """Writes the edited photographs."""
+    if whole.by_black_box:
+        return pictures_command(whole)
     return command_line(
         "latenteditor", "write-dataset", "--load-config", whole.run(EDITING).config, "--output-dir", whole.dataset,
         "--settle-noise", whole.config.settle_noise, "--views", whole.config.views,
@@ -179,7 +226,7 @@ def finish_command(whole: WholeEdit) -> list[str]:
     base = [] if whole.base_config is None else ["--base", whole.base_config]
     steps = [] if whole.config.finish_steps is None else ["--steps", whole.config.finish_steps]
     return command_line(
-        "latenteditor", "finish", "--load-config", whole.run(EDITING).config, "--output-dir", whole.folder / FINISHED,
+        "latenteditor", "finish", "--load-config", whole.edited_config, "--output-dir", whole.folder / FINISHED,
         "--method", whole.method, "--device", whole.device, *base, *steps,
     )  # fmt: skip
 
@@ -204,10 +251,15 @@ def require_whole(whole: WholeEdit) -> None:
             "the edited photographs with `latenteditor write-dataset` and train it on them on a machine with a GPU."
         )
     edit = whole.config.edit
-    read_autoencoder_config(whole.config.autoencoder or edit.model)
-    load_noise_schedule(edit.model)
-    require_usable(edit.delta_mask)
-    for config, method in ((whole.base, whole.method), (whole.reconstruction, LATENTS)):
+    if whole.by_black_box:
+        require_usable_black_box(whole.config.black_box)
+        require_black_box(edit.model, whole.config.black_box.endpoint)
+    else:
+        read_autoencoder_config(whole.config.autoencoder or edit.model)
+        load_noise_schedule(edit.model)
+        require_usable(edit.delta_mask)
+    of_base = whole.geometry if whole.by_black_box else whole.method
+    for config, method in ((whole.base, of_base), (whole.reconstruction, LATENTS)):
         if config is None:
             continue
         found = read_config(config).method_name

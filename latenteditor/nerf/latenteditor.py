@@ -29,7 +29,7 @@ from latenteditor.nerf.editable_views import EditableViews
 from latenteditor.nerf.editing_pipeline import EditingPipeline, load_latent_editor
 from latenteditor.nerf.latent_model import LatentNerfactoModel, LatentNerfactoModelConfig
 from latenteditor.nerf.latent_nerfacto import LatentNerfactoPipeline, LatentNerfactoPipelineConfig
-from latenteditor.nerf.relevance import PRIOR_POSITIONS, RelevanceConfig, RelevanceHead
+from latenteditor.nerf.relevance import RelevanceConfig, RelevanceHead, Samples, fit_relevance
 from latenteditor.networks.autoencoder import Autoencoder
 
 ORIGINAL = "_model.original."
@@ -97,22 +97,8 @@ class LatentEditorModel(LatentNerfactoModel):
             layer: The layer's number.
             sample: Returns that many random rays of all views, and the relevance each should render, in [0, 1].
         """
-        config = self.config.relevance
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(layer)  # Of the CPU alone, where the head is made.
-            head = RelevanceHead(config).to(self.device)
-        groups = [(head.grids, config.grid_lr), (head.network, config.network_lr)]
-        optimizer = torch.optim.Adam([{"params": list(part.parameters()), "lr": lr} for part, lr in groups], eps=1e-15)
-        with torch.enable_grad():
-            for _ in range(config.steps):
-                rays, wanted = sample(config.rays)
-                error = F.mse_loss(head.render(*self._original_samples(rays)), wanted.to(self.device))
-                anywhere = torch.rand(PRIOR_POSITIONS, 1, 3, device=self.device)
-                error = error + config.prior * head(anywhere).mean()
-                optimizer.zero_grad()
-                error.backward()
-                optimizer.step()
-        self.relevance[str(layer)] = head.requires_grad_(False)
+        head = fit_relevance(self.config.relevance, layer, self.device, sample, self._original_samples)
+        self.relevance[str(layer)] = head
 
     @torch.no_grad()
     def render_relevance(self, rays: RayBundle, layers: Sequence[int]) -> Float[Tensor, "rows columns 1"]:
@@ -130,9 +116,7 @@ class LatentEditorModel(LatentNerfactoModel):
         return torch.cat(rendered).view(*size, 1).to(rays.origins)
 
     @torch.no_grad()
-    def _original_samples(
-        self, rays: RayBundle
-    ) -> tuple[Float[Tensor, "rays samples 3"], Float[Tensor, "rays samples 1"]]:
+    def _original_samples(self, rays: RayBundle) -> Samples:
         """Positions in the unit cube along rays, and their weights in the unedited scene."""
         scene = self if self.original is None else self.original
         rays = scene.collider(rays)

@@ -9,10 +9,13 @@ with the weights w_i of the scene as it was before any edit, which do not change
 view is edited: a region that followed the edited density would move while the edit is under way.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
+from nerfstudio.cameras.rays import RayBundle
 from nerfstudio.field_components.mlp import MLP
 from torch import Tensor, nn
 
@@ -72,3 +75,40 @@ class RelevanceHead(nn.Module):
     ) -> Float[Tensor, "*rays 1"]:
         """The weighted sum along each ray."""
         return (weights * self(positions)).sum(dim=-2)
+
+
+Samples = tuple[Float[Tensor, "rays samples 3"], Float[Tensor, "rays samples 1"]]
+"""Positions in the unit cube along rays, and their weights in a scene that does not change."""
+
+
+def fit_relevance(
+    config: RelevanceConfig,
+    seed: int,
+    device: torch.device,
+    sample: Callable[[int], tuple[RayBundle, Float[Tensor, "rays 1"]]],
+    samples_along: Callable[[RayBundle], Samples],
+) -> RelevanceHead:
+    """A frozen relevance head whose rendering comes close to what every view says.
+
+    Args:
+        config: The head and its fit.
+        seed: Of the head's weights.
+        device: Where it computes.
+        sample: Returns that many random rays of all views, and the relevance each should render, in [0, 1].
+        samples_along: What rays meet in the unedited scene.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)  # Of the CPU alone, where the head is made.
+        head = RelevanceHead(config).to(device)
+    groups = [(head.grids, config.grid_lr), (head.network, config.network_lr)]
+    optimizer = torch.optim.Adam([{"params": list(part.parameters()), "lr": lr} for part, lr in groups], eps=1e-15)
+    with torch.enable_grad():
+        for _ in range(config.steps):
+            rays, wanted = sample(config.rays)
+            error = F.mse_loss(head.render(*samples_along(rays)), wanted.to(device))
+            anywhere = torch.rand(PRIOR_POSITIONS, 1, 3, device=device)
+            error = error + config.prior * head(anywhere).mean()
+            optimizer.zero_grad()
+            error.backward()
+            optimizer.step()
+    return head.requires_grad_(False)

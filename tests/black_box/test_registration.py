@@ -1,0 +1,77 @@
+"""The guard: what an editor moved and lit anew is put back, and what cannot be put back is told."""
+
+import numpy as np
+import pytest
+import torch
+
+from latenteditor.black_box.change import change, match_colours
+from latenteditor.black_box.registration import move, register
+
+SIZE = 96
+
+
+@pytest.fixture(scope="module")
+def photograph() -> torch.Tensor:
+    """Blocks of random colours, each in another place."""
+    rng = np.random.default_rng(0)
+    picture = np.full((SIZE, SIZE, 3), 0.5, np.float32)
+    for _ in range(60):
+        row, column = rng.integers(0, SIZE - 10, 2)
+        height, width = rng.integers(5, 16, 2)
+        picture[row : row + height, column : column + width] = rng.uniform(0.1, 0.9, 3)
+    return torch.from_numpy(picture).permute(2, 0, 1)
+
+
+def edited_in_a_square(picture: torch.Tensor) -> torch.Tensor:
+    painted = picture.clone()
+    painted[:, 40:60, 30:50] = torch.tensor([0.9, 0.1, 0.1])[:, None, None]
+    return painted
+
+
+def motion(zoom: float, across: float, down: float) -> np.ndarray:
+    return np.array([[zoom, 0, across], [0, zoom, down]], np.float32)
+
+
+def furthest(found: np.ndarray, true: np.ndarray) -> float:
+    """Pixels by which two motions differ at most, in the picture's corners."""
+    corners = np.array([[x, y, 1] for x in (0, SIZE) for y in (0, SIZE)], float)
+    return float(np.linalg.norm(corners @ (found - true).astype(float).T, axis=1).max())
+
+
+@pytest.mark.parametrize("true", [motion(1, 0, 0), motion(1, 4.3, -2.6), motion(1.05, -2, -3), motion(0.95, 2, 3)])
+def test_a_known_motion_and_light_are_undone_to_within_a_pixel_while_something_changed(photograph, true):
+    made = (move(edited_in_a_square(photograph), true) ** 1.2 * 0.85).clamp(0, 1)
+    found = register(photograph, made)
+    assert found.fault is None
+    assert furthest(found.matrix, true) < 1
+    matched = match_colours(found.picture, photograph, found.seen)
+    outside = found.seen.clone()
+    outside[:, 38:62, 28:52] = False
+    difference = change(matched, photograph, found.seen)
+    assert difference[outside].mean() < 0.02
+    assert difference[:, 44:56, 34:46].mean() > 0.2
+
+
+def test_another_size_is_the_same_picture(photograph):
+    larger = torch.nn.functional.interpolate(photograph[None], (150, 150), mode="bilinear")[0]
+    found = register(photograph, larger)
+    assert found.fault is None and found.picture.shape == photograph.shape and found.moved < 1
+
+
+def test_what_cannot_be_put_right_is_told(photograph):
+    noise = torch.rand(3, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
+    for made in (photograph.flip(2), photograph.transpose(1, 2), noise, torch.full_like(photograph, 0.3)):
+        assert register(photograph, made).fault
+    assert register(torch.zeros_like(photograph), torch.zeros_like(photograph)).fault
+
+
+def test_what_is_gone_is_not_seen(photograph):
+    found = register(photograph, move(photograph, motion(1, 5, 0)))
+    assert not found.seen[0, :, -4:].any() and found.seen[0, 10:-10, 10:-10].all()
+
+
+def test_colours_are_matched_without_taking_the_edit_back(photograph):
+    edited = edited_in_a_square(photograph)
+    seen = torch.ones(1, SIZE, SIZE, dtype=torch.bool)
+    matched = match_colours((0.8 * edited + 0.05), photograph, seen)
+    assert torch.allclose(matched, edited, atol=0.02)
