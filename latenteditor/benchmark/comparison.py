@@ -32,7 +32,7 @@ from latenteditor.pictures import grid, read_image, write_picture
 from latenteditor.runs import Say
 from latenteditor.worlds.dataset import truth_folder
 from latenteditor.worlds.held_out import read_held_out
-from latenteditor.worlds.several import draw_recolourings, draw_seeds
+from latenteditor.worlds.several import Kind, draw_prompts, draw_seeds
 
 
 @dataclass
@@ -53,7 +53,11 @@ class ComparisonConfig(BenchmarkConfig):
     num_worlds: int = 1
     """How many worlds to edit."""
     num_prompts: int = 1
-    """Prompts for each world; each recolours another solid, and each edit starts from the unedited scene."""
+    """Prompts of each kind for each world; each is about another solid, and each edit starts from the unedited
+    scene."""
+    kinds: tuple[Kind, ...] = ("recolour",)
+    """What prompts ask for: another colour, material or shape of a solid, or that it is taken away. The truth follows.
+    All kinds are about the same solids."""
     tolerance: float = 0.5
     """What a method may lose outside the region against in2n's finished edit, in dB, to be as good as that."""
     clock: Clock = "seconds"
@@ -113,6 +117,8 @@ def require_sizes(config: ComparisonConfig) -> None:
     for name in ("num_worlds", "num_prompts", "reconstruction_steps", "edit_steps", "steps_per_point"):
         if getattr(config, name) < 1:
             raise ValueError(f"--{name.replace('_', '-')} must be 1 or more, not {getattr(config, name)}.")
+    if not config.kinds or len(set(config.kinds)) < len(config.kinds):
+        raise ValueError(f"--kinds must name each kind once, not {' '.join(config.kinds) or 'nothing'}.")
     if config.lpips_weights is not None and not config.lpips_weights.is_file():
         raise ValueError(f"There are no weights of LPIPS {config.lpips_weights}: pass a file, or leave the option out.")
 
@@ -162,7 +168,7 @@ def edit_world(config: ComparisonConfig, seed: int, say: Say) -> list[tuple[Edit
         folder.photograph()
     scenes = Scenes(config, folder, say)
     edits = []
-    for _, prompt in draw_recolourings(folder.world, seed, config.num_prompts):
+    for prompt in prompts(config, folder):
         truth = truth_folder(folder.data, prompt)
         if not (truth / "instruction.json").exists():
             folder.write_truth(prompt)
@@ -171,6 +177,12 @@ def edit_world(config: ComparisonConfig, seed: int, say: Say) -> list[tuple[Edit
         rows = [tasks / name / PICTURE for name in config.methods]
         write_overview_of_views(tasks / "held-out.png", folder.data, prompt, rows)
     return edits
+
+
+def prompts(config: ComparisonConfig, folder: WorldFolder) -> list[str]:
+    """What one world is edited by, a kind after the other."""
+    drawn = [draw_prompts(folder.world, folder.seed, kind, config.num_prompts) for kind in config.kinds]
+    return [prompt for of_kind in drawn for _, prompt in of_kind]
 
 
 def edit_by(
@@ -217,7 +229,8 @@ def notes(config: ComparisonConfig, results: Sequence[dict[str, Any]]) -> list[s
     loads = [load for result in results for load in result["load_average"]]
     edit = config.edit
     return [
-        f"{config.num_worlds} world(s) from seed {config.first_seed}, {config.num_prompts} prompt(s) each, "
+        f"{config.num_worlds} world(s) from seed {config.first_seed}, {config.num_prompts} prompt(s) each "
+        f"({', '.join(config.kinds)}), "
         f"{config.num_views} training and {config.num_held_out} held-out views of {config.size}x{config.size} pixels.",
         f"Latents: {config.reconstruction_steps} steps of reconstruction. Colours: {colours}.",
         _note_on_in2n(config),
