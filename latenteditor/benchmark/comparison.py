@@ -13,15 +13,17 @@ A comparison has a folder::
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from latenteditor.benchmark.curves import Clock, Point
+from latenteditor.benchmark.disagreement import write_disagreement
 from latenteditor.benchmark.jobs import PICTURE, Job
 from latenteditor.benchmark.plots import write_overview, write_plot
+from latenteditor.benchmark.quality import sharpness
 from latenteditor.benchmark.report import BASELINE, Edit, machine, markdown, summarise, write_points
 from latenteditor.benchmark.runs import run_job
 from latenteditor.benchmark.settings import METHODS, BenchmarkConfig, MethodName, Representation, reconstruction_steps
@@ -32,6 +34,7 @@ from latenteditor.pictures import grid, read_image, write_picture
 from latenteditor.runs import Say
 from latenteditor.worlds.dataset import truth_folder
 from latenteditor.worlds.held_out import read_held_out
+from latenteditor.worlds.oracle import OracleConfig, require_disagreement
 from latenteditor.worlds.several import Kind, draw_prompts, draw_seeds
 
 
@@ -58,6 +61,12 @@ class ComparisonConfig(BenchmarkConfig):
     kinds: tuple[Kind, ...] = ("recolour",)
     """What prompts ask for: another colour, material or shape of a solid, or that it is taken away. The truth follows.
     All kinds are about the same solids."""
+    disagreements: tuple[float, ...] = ()
+    """Lets one who knows the world make all edits, once for each of these: how far its views disagree, from 0, where
+    every view is the truth, to 1, where hues are off by up to 120 degrees and sizes by up to 40 per cent. Written is
+    disagreement.png as well. Empty: the editor of --edit.model makes them."""
+    whole_picture: bool = False
+    """Whether whole pictures disagree too: shifted, zoomed and lit."""
     tolerance: float = 0.5
     """What a method may lose outside the region against in2n's finished edit, in dB, to be as good as that."""
     clock: Clock = "seconds"
@@ -101,6 +110,8 @@ def write_results(
     write_plot(config.output / "curves.png", edits, config.tolerance, config.clock)
     if BASELINE in config.methods:
         write_overview(config.output / "overview.png", edits, config.clock)
+    if config.disagreements:
+        write_disagreement(config.output / "disagreement.png", rows, config.clock)
     table = markdown(rows, about, command, notes(config, results), config.tolerance, config.clock)
     (config.output / "table.md").write_text(table)
     return table
@@ -119,6 +130,11 @@ def require_sizes(config: ComparisonConfig) -> None:
             raise ValueError(f"--{name.replace('_', '-')} must be 1 or more, not {getattr(config, name)}.")
     if not config.kinds or len(set(config.kinds)) < len(config.kinds):
         raise ValueError(f"--kinds must name each kind once, not {' '.join(config.kinds) or 'nothing'}.")
+    for oracle in oracles(config):
+        if oracle is not None:
+            require_disagreement(oracle)
+    if config.disagreements and None in [METHODS[name] for name in config.methods]:
+        raise ValueError("Views that are edited alone have none to disagree with: leave alone out of --methods.")
     if config.lpips_weights is not None and not config.lpips_weights.is_file():
         raise ValueError(f"There are no weights of LPIPS {config.lpips_weights}: pass a file, or leave the option out.")
 
@@ -172,11 +188,19 @@ def edit_world(config: ComparisonConfig, seed: int, say: Say) -> list[tuple[Edit
         truth = truth_folder(folder.data, prompt)
         if not (truth / "instruction.json").exists():
             folder.write_truth(prompt)
-        tasks = folder.path / truth.name
-        edits += [edit_by(name, config, folder, prompt, scenes, tasks / name, say) for name in config.methods]
-        rows = [tasks / name / PICTURE for name in config.methods]
-        write_overview_of_views(tasks / "held-out.png", folder.data, prompt, rows)
+        for oracle in oracles(config):
+            tasks = folder.path / truth.name / ("" if oracle is None else f"disagreement-{oracle.disagreement:g}")
+            edits += [
+                edit_by(name, config, folder, prompt, scenes, tasks / name, say, oracle) for name in config.methods
+            ]
+            rows = [tasks / name / PICTURE for name in config.methods]
+            write_overview_of_views(tasks / "held-out.png", folder.data, prompt, rows)
     return edits
+
+
+def oracles(config: ComparisonConfig) -> list[OracleConfig | None]:
+    """What edits, one after the other: the oracle of each disagreement, or only the networks."""
+    return [OracleConfig(share, config.whole_picture) for share in config.disagreements] or [None]
 
 
 def prompts(config: ComparisonConfig, folder: WorldFolder) -> list[str]:
@@ -186,7 +210,14 @@ def prompts(config: ComparisonConfig, folder: WorldFolder) -> list[str]:
 
 
 def edit_by(
-    name: MethodName, config: ComparisonConfig, folder: WorldFolder, prompt: str, scenes: Scenes, path: Path, say: Say
+    name: MethodName,
+    config: ComparisonConfig,
+    folder: WorldFolder,
+    prompt: str,
+    scenes: Scenes,
+    path: Path,
+    say: Say,
+    oracle: OracleConfig | None = None,
 ) -> tuple[Edit, dict[str, Any]]:
     """One method's edit, and what its run said, with what learning its scene cost."""
     method, seed = METHODS[name], folder.seed
@@ -196,12 +227,23 @@ def edit_by(
     if method is not None and method.finish:
         scenes.learn("latents")
         latents = scenes.path("latents")
-    job = Job(folder.data, config.device, plain_settings(config), None, name, prompt, base, latents)
+    job = Job(folder.data, config.device, plain_settings(config), None, name, prompt, base, latents, oracle)
     result = run_job(job, path)
-    edit = read_edit(name, seed, prompt, result, learnt)
-    last = edit.points[-1]
-    say(f"{seed} {name:18} {last.seconds:7.1f} s, inside {last.inside:.1f} dB, outside {last.outside:.1f} dB")
+    edit = replace(
+        read_edit(name, seed, prompt, result, learnt),
+        sharpness=sharpness_of(path / PICTURE, folder.data, prompt),
+        disagreement=oracle and oracle.disagreement,
+    )
+    last, about = edit.points[-1], "" if oracle is None else f", disagreement {oracle.disagreement:g}"
+    say(f"{seed} {name:18} {last.seconds:7.1f} s, inside {last.inside:.1f} dB, outside {last.outside:.1f} dB{about}")
     return edit, {"method": name, "seed": seed, "prompt": prompt, "reconstruction": learnt, **result}
+
+
+def sharpness_of(picture: Path, data: Path, prompt: str) -> float:
+    """How sharp the held-out views are inside the region in the picture that a run leaves."""
+    views = read_held_out(data, prompt)
+    row = read_image(picture)
+    return sharpness(torch.stack(row.chunk(len(views.names), dim=2)), views)
 
 
 def plain_settings(config: ComparisonConfig) -> BenchmarkConfig:
