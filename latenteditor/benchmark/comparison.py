@@ -21,9 +21,11 @@ from typing import Any
 import torch
 
 from latenteditor.benchmark.curves import Clock, Point
+from latenteditor.benchmark.disagreement import write_disagreement
 from latenteditor.benchmark.final_views import DistanceMap, FinalViews, final_views, read_views, write_leakage
 from latenteditor.benchmark.jobs import PICTURE, Job
 from latenteditor.benchmark.plots import COLOURS, write_overview, write_plot
+from latenteditor.benchmark.quality import sharpness
 from latenteditor.benchmark.report import BASELINE, Edit, machine, markdown, summarise, write_points
 from latenteditor.benchmark.runs import run_job
 from latenteditor.benchmark.settings import METHODS, BenchmarkConfig, MethodName, Representation, reconstruction_steps
@@ -35,7 +37,8 @@ from latenteditor.pictures import grid, read_image, write_picture
 from latenteditor.runs import Say
 from latenteditor.worlds.dataset import truth_folder
 from latenteditor.worlds.held_out import read_held_out
-from latenteditor.worlds.several import draw_recolourings, draw_seeds
+from latenteditor.worlds.oracle import OracleConfig, require_disagreement
+from latenteditor.worlds.several import Kind, draw_prompts, draw_seeds
 
 
 @dataclass
@@ -56,7 +59,17 @@ class ComparisonConfig(BenchmarkConfig):
     num_worlds: int = 1
     """How many worlds to edit."""
     num_prompts: int = 1
-    """Prompts for each world; each recolours another solid, and each edit starts from the unedited scene."""
+    """Prompts of each kind for each world; each is about another solid, and each edit starts from the unedited
+    scene."""
+    kinds: tuple[Kind, ...] = ("recolour",)
+    """What prompts ask for: another colour, material or shape of a solid, or that it is taken away. The truth follows.
+    All kinds are about the same solids."""
+    disagreements: tuple[float, ...] = ()
+    """Lets one who knows the world make all edits, once for each of these: how far its views disagree, from 0, where
+    every view is the truth, to 1, where hues are off by up to 120 degrees and sizes by up to 40 per cent. Written is
+    disagreement.png as well. Empty: the editor of --edit.model makes them."""
+    whole_picture: bool = False
+    """Whether whole pictures disagree too: shifted, zoomed and lit."""
     tolerance: float = 0.5
     """What a method may lose outside the region against in2n's finished edit, in dB, to be as good as that."""
     clock: Clock = "seconds"
@@ -104,6 +117,8 @@ def write_results(
     if BASELINE in config.methods:
         write_overview(config.output / "overview.png", edits, config.clock)
     write_leakage(config.output / "leakage.png", _leakages(edits), COLOURS)
+    if config.disagreements:
+        write_disagreement(config.output / "disagreement.png", rows, config.clock)
     table = markdown(rows, about, command, notes(config, results), config.tolerance, config.clock)
     (config.output / "table.md").write_text(table)
     return table
@@ -132,6 +147,13 @@ def require_sizes(config: ComparisonConfig) -> None:
     for weights in (config.lpips_weights, config.measure_lpips):
         if weights is not None and not weights.is_file():
             raise ValueError(f"There are no weights of LPIPS {weights}: pass a file, or leave the option out.")
+    if not config.kinds or len(set(config.kinds)) < len(config.kinds):
+        raise ValueError(f"--kinds must name each kind once, not {' '.join(config.kinds) or 'nothing'}.")
+    for oracle in oracles(config):
+        if oracle is not None:
+            require_disagreement(oracle)
+    if config.disagreements and None in [METHODS[name] for name in config.methods]:
+        raise ValueError("Views that are edited alone have none to disagree with: leave alone out of --methods.")
 
 
 def require_output(config: ComparisonConfig) -> None:
@@ -179,19 +201,40 @@ def edit_world(config: ComparisonConfig, seed: int, say: Say) -> list[tuple[Edit
         folder.photograph()
     scenes = Scenes(config, folder, say)
     edits = []
-    for _, prompt in draw_recolourings(folder.world, seed, config.num_prompts):
+    for prompt in prompts(config, folder):
         truth = truth_folder(folder.data, prompt)
         if not (truth / "instruction.json").exists():
             folder.write_truth(prompt)
-        tasks = folder.path / truth.name
-        edits += [edit_by(name, config, folder, prompt, scenes, tasks / name, say) for name in config.methods]
-        rows = [tasks / name / PICTURE for name in config.methods]
-        write_overview_of_views(tasks / "held-out.png", folder.data, prompt, rows)
+        for oracle in oracles(config):
+            tasks = folder.path / truth.name / ("" if oracle is None else f"disagreement-{oracle.disagreement:g}")
+            edits += [
+                edit_by(name, config, folder, prompt, scenes, tasks / name, say, oracle) for name in config.methods
+            ]
+            rows = [tasks / name / PICTURE for name in config.methods]
+            write_overview_of_views(tasks / "held-out.png", folder.data, prompt, rows)
     return edits
 
 
+def oracles(config: ComparisonConfig) -> list[OracleConfig | None]:
+    """What edits, one after the other: the oracle of each disagreement, or only the networks."""
+    return [OracleConfig(share, config.whole_picture) for share in config.disagreements] or [None]
+
+
+def prompts(config: ComparisonConfig, folder: WorldFolder) -> list[str]:
+    """What one world is edited by, a kind after the other."""
+    drawn = [draw_prompts(folder.world, folder.seed, kind, config.num_prompts) for kind in config.kinds]
+    return [prompt for of_kind in drawn for _, prompt in of_kind]
+
+
 def edit_by(
-    name: MethodName, config: ComparisonConfig, folder: WorldFolder, prompt: str, scenes: Scenes, path: Path, say: Say
+    name: MethodName,
+    config: ComparisonConfig,
+    folder: WorldFolder,
+    prompt: str,
+    scenes: Scenes,
+    path: Path,
+    say: Say,
+    oracle: OracleConfig | None = None,
 ) -> tuple[Edit, dict[str, Any]]:
     """One method's edit, and what its run said, with what learning its scene cost."""
     method, seed = METHODS[name], folder.seed
@@ -201,12 +244,17 @@ def edit_by(
     if method is not None and method.finish == "edit":
         scenes.learn("latents")
         latents = scenes.path("latents")
-    job = Job(folder.data, config.device, plain_settings(config), None, name, prompt, base, latents)
+    job = Job(folder.data, config.device, plain_settings(config), None, name, prompt, base, latents, oracle)
     result = run_job(job, path)
     final = _final_views(config, folder.data, prompt, path, base)
-    edit = replace(read_edit(name, seed, prompt, result, learnt), final=final)
-    last = edit.points[-1]
-    say(f"{seed} {name:18} {last.seconds:7.1f} s, inside {last.inside:.1f} dB, outside {last.outside:.1f} dB")
+    edit = replace(
+        read_edit(name, seed, prompt, result, learnt),
+        sharpness=sharpness_of(path / PICTURE, folder.data, prompt),
+        disagreement=oracle and oracle.disagreement,
+        final=final,
+    )
+    last, about = edit.points[-1], "" if oracle is None else f", disagreement {oracle.disagreement:g}"
+    say(f"{seed} {name:18} {last.seconds:7.1f} s, inside {last.inside:.1f} dB, outside {last.outside:.1f} dB{about}")
     return edit, {"method": name, "seed": seed, "prompt": prompt, "reconstruction": learnt, **final._asdict(), **result}
 
 
@@ -223,6 +271,13 @@ def _lpips(config: ComparisonConfig) -> DistanceMap | None:
     if config.measure_lpips is None:
         return None
     return load_perceptual_distance(config.measure_lpips, "cpu").distance_map
+
+
+def sharpness_of(picture: Path, data: Path, prompt: str) -> float:
+    """How sharp the held-out views are inside the region in the picture that a run leaves."""
+    views = read_held_out(data, prompt)
+    row = read_image(picture)
+    return sharpness(torch.stack(row.chunk(len(views.names), dim=2)), views)
 
 
 def plain_settings(config: ComparisonConfig) -> BenchmarkConfig:
@@ -250,7 +305,8 @@ def notes(config: ComparisonConfig, results: Sequence[dict[str, Any]]) -> list[s
     loads = [load for result in results for load in result["load_average"]]
     edit = config.edit
     return [
-        f"{config.num_worlds} world(s) from seed {config.first_seed}, {config.num_prompts} prompt(s) each, "
+        f"{config.num_worlds} world(s) from seed {config.first_seed}, {config.num_prompts} prompt(s) each "
+        f"({', '.join(config.kinds)}), "
         f"{config.num_views} training and {config.num_held_out} held-out views of {config.size}x{config.size} pixels.",
         f"Latents: {config.reconstruction_steps} steps of reconstruction. Colours: {colours}.",
         _note_on_in2n(config),

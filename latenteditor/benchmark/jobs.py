@@ -11,9 +11,11 @@ from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackLocati
 from nerfstudio.engine.trainer import Trainer, TrainerConfig
 from torch import Tensor
 
+from latenteditor.benchmark.oracle_edit import install_oracle
 from latenteditor.benchmark.settings import RECONSTRUCTED, BenchmarkConfig, MethodName, Representation
 from latenteditor.benchmark.stopwatch import Stopwatch
 from latenteditor.pictures import to_picture, write_picture
+from latenteditor.worlds.oracle import OracleConfig
 
 PICTURE = "held-out.png"
 """The held-out views as a run leaves them."""
@@ -39,6 +41,8 @@ class Job:
     """The folder of the run that learnt the scene, if one is edited."""
     latents: Path | None = None
     """The folder of the run that learnt it in latents, if those are edited and the scene in `base` is finished."""
+    oracle: OracleConfig | None = None
+    """How far the views of the edit disagree, if one who knows the world edits them and no network."""
     budget_seconds: float | None = None
     """When to end the reconstruction; None ends it after its steps."""
 
@@ -47,6 +51,8 @@ class Job:
         """It in what JSON knows, but for where it is: what must be the same for its result to stand."""
         content = {**asdict(self), "world": self.world.parent.name, "base": self.base and self.base.name}
         content["latents"] = self.latents and self.latents.name
+        if self.oracle is None:
+            del content["oracle"]  # Results from before there was one still stand.
         return json.loads(json.dumps(content, default=str))
 
 
@@ -61,6 +67,15 @@ def set_up(config: TrainerConfig) -> Trainer:
     config.save_config()
     trainer: Any = config.setup(local_rank=0, world_size=1)
     trainer.setup()
+    return trainer
+
+
+def set_up_edit(job: Job, config: TrainerConfig) -> Trainer:
+    """A trainer before its first step, whose views the editor of a job is going to edit."""
+    trainer = set_up(config)
+    if job.oracle is not None:
+        pipeline: Any = trainer.pipeline
+        install_oracle(pipeline, job.world, job.oracle)
     return trainer
 
 

@@ -12,6 +12,8 @@ from latenteditor.benchmark.report import BASELINE, Edit, reach
 
 COLOURS = {
     "latenteditor-sharp": "tab:green",
+    "latenteditor-once": "tab:brown",
+    "latenteditor-settled": "tab:pink",
     "latenteditor": "tab:blue",
     "latenteditor-eager": "tab:purple",
     "latenteditor-field": "tab:cyan",
@@ -32,12 +34,13 @@ PANELS = {
 
 def write_plot(file: Path, edits: Sequence[Edit], tolerance: float, clock: Clock = "seconds") -> None:
     """Curves over time: a row for each world and prompt; dashed, the baseline's last; dotted, when others reach it."""
-    tasks = list(dict.fromkeys((edit.seed, edit.prompt) for edit in edits))
+    tasks = list(dict.fromkeys(edit.task for edit in edits))
     figure, axes = _figure(len(tasks), clock)
     for row, task in zip(axes, tasks, strict=True):
-        row[0].set_title(f"{task[0]}: {task[1]}", fontsize=9)
+        disagreement = "" if task[2] is None else f", disagreement {task[2]:g}"
+        row[0].set_title(f"{task[0]}: {task[1]}{disagreement}", fontsize=9)
         for axis, name in zip(row, PANELS, strict=True):
-            for edit in (edit for edit in edits if (edit.seed, edit.prompt) == task):
+            for edit in (edit for edit in edits if edit.task == task):
                 times, values = _curve(edit, name, clock)
                 style: dict[str, Any] = {"color": COLOURS[edit.method]}
                 axis.plot(
@@ -59,14 +62,12 @@ def write_overview(file: Path, edits: Sequence[Edit], clock: Clock = "seconds") 
 
     PSNR inside is shown less what the baseline ended with, PSNR outside less that of each one's unedited scene.
     """
-    ends = {(edit.seed, edit.prompt): edit.points[-1].inside for edit in edits if edit.method == BASELINE}
+    ends = {edit.task: edit.points[-1].inside for edit in edits if edit.method == BASELINE}
     figure, axes = _figure(1, clock)
     for axis, name in zip(axes[0], PANELS, strict=True):
         for method in dict.fromkeys(edit.method for edit in edits):
             curves = [
-                compared(edit, name, ends, clock)
-                for edit in edits
-                if edit.method == method and (edit.seed, edit.prompt) in ends
+                compared(edit, name, ends, clock) for edit in edits if edit.method == method and edit.task in ends
             ]
             for times, values in curves:
                 axis.plot(times, values, color=COLOURS[method], linewidth=0.6, alpha=0.35)
@@ -82,18 +83,18 @@ def write_overview(file: Path, edits: Sequence[Edit], clock: Clock = "seconds") 
 
 
 def compared(
-    edit: Edit, name: str, ends: Mapping[tuple[int, str], float], clock: Clock
+    edit: Edit, name: str, ends: Mapping[tuple[int, str, float | None], float], clock: Clock
 ) -> tuple[list[float], list[float]]:
     """Times and values of one figure of an edit, less what it is to be compared with.
 
     Args:
         edit: The edit.
         name: Of the figure.
-        ends: PSNR inside the region that the baseline ended with, by world and prompt.
+        ends: PSNR inside the region that the baseline ended with, by world, prompt and disagreement.
         clock: What the times count.
     """
     times, values = _curve(edit, name, clock)
-    less = {"inside": ends[edit.seed, edit.prompt], "change": 0.0, "outside": edit.points[0].outside}[name]
+    less = {"inside": ends[edit.task], "change": 0.0, "outside": edit.points[0].outside}[name]
     return times, [value - less for value in values]
 
 

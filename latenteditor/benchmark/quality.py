@@ -41,6 +41,21 @@ def quality(images: Float[Tensor, "views 3 height width"], views: HeldOut) -> Qu
     return Quality(inside.mean().item(), outside.nanmean().item(), change.mean().item())
 
 
+def sharpness(images: Float[Tensor, "views 3 height width"], views: HeldOut) -> float:
+    """How steep images are inside the region, next to the truth: the mean length of their gradients over the truth's.
+
+    1 is as sharp as the truth, less is blurred, and more has edges that the truth has not.
+    """
+    steep, wanted = (_gradients(pictures)[views.region[..., 1:, 1:]].mean() for pictures in (images, views.truth))
+    return (steep / wanted).item()
+
+
+def _gradients(images: Float[Tensor, "views 3 height width"]) -> Float[Tensor, "views 1 height-1 width-1"]:
+    """The lengths of the gradients over all channels, by differences of neighbours."""
+    across, down = images[..., 1:, 1:] - images[..., 1:, :-1], images[..., 1:, 1:] - images[..., :-1, 1:]
+    return (across**2 + down**2).sum(dim=1, keepdim=True).sqrt()
+
+
 def render(pipeline: Pipeline) -> Float[Tensor, "views 3 height width"]:
     """The held-out views as they look when not training, in 8 bits, without a trace on what training draws next."""
     model: Any = pipeline.model

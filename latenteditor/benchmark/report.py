@@ -49,6 +49,15 @@ class Edit:
     """Of the unedited scene against the photographs of the held-out views, in dB; NaN without a scene."""
     final: FinalViews | None = None
     """What the held-out views look like in the end."""
+    sharpness: float = math.nan
+    """Of what it left inside the region, see `quality.sharpness`; NaN where that was not measured."""
+    disagreement: float | None = None
+    """How far its views disagreed, where the oracle edited them."""
+
+    @property
+    def task(self) -> tuple[int, str, float | None]:
+        """What it shares with the edits that it is compared with."""
+        return self.seed, self.prompt, self.disagreement
 
 
 class Reached(NamedTuple):
@@ -73,7 +82,7 @@ def reach(edit: Edit, edits: Sequence[Edit], goal: str, tolerance: float, clock:
         tolerance: What may be lost outside the region beyond what the baseline lost, in dB.
         clock: What to count.
     """
-    same = [other for other in edits if (other.seed, other.prompt) == (edit.seed, edit.prompt)]
+    same = [other for other in edits if other.task == edit.task]
     baseline = next((other for other in same if other.method == BASELINE), None)
     if baseline is None:
         return Reached(math.nan, math.nan)
@@ -104,13 +113,15 @@ def machine() -> dict[str, Any]:
 
 
 def summarise(edits: Sequence[Edit], tolerance: float, clock: Clock = "seconds") -> list[dict[str, Any]]:
-    """A row for each method, in the order of `edits`: medians over its edits.
+    """A row for each disagreement and method, in the order of `edits`: medians over its edits.
 
     A time that is never reached is infinite, and so is the median if most are. Figures that a method does not have are
     NaN.
     """
-    methods = dict.fromkeys(edit.method for edit in edits)
-    return [_row([edit for edit in edits if edit.method == method], edits, tolerance, clock) for method in methods]
+    groups: dict[tuple[float | None, str], list[Edit]] = {}
+    for edit in edits:
+        groups.setdefault((edit.disagreement, edit.method), []).append(edit)
+    return [_row(own, edits, tolerance, clock) for own in groups.values()]
 
 
 def _row(own: Sequence[Edit], edits: Sequence[Edit], tolerance: float, clock: Clock) -> dict[str, Any]:
@@ -118,6 +129,7 @@ def _row(own: Sequence[Edit], edits: Sequence[Edit], tolerance: float, clock: Cl
     last, begun = [edit.points[-1] for edit in own], [edit.points[0] for edit in own if len(edit.points) > 1]
     return {
         "method": own[0].method,
+        "disagreement": own[0].disagreement,
         "edits": len(own),
         "reconstruction_seconds": _median(edit.reconstruction_seconds for edit in own),
         "reconstruction_psnr": _median(edit.reconstruction_psnr for edit in own),
@@ -136,6 +148,7 @@ def _row(own: Sequence[Edit], edits: Sequence[Edit], tolerance: float, clock: Cl
         "outside": _median(point.outside for point in last),
         "change": _median(point.change for point in last),
         **_final(own),
+        "sharpness": _median(edit.sharpness for edit in own),
         "reached": {goal: _reached(own, edits, goal, tolerance, clock) for goal in SHARE_OF_GOAL},
     }
 
@@ -180,7 +193,8 @@ def markdown(
         *_table(_cost_columns(unit), rows),
         "",
         "Medians over all edits. PSNR against the truth, on held-out views, in and outside the true region: unedited "
-        "-> edited. Change is how much of the demanded change the region shows, blurred or not. A goal is reached when "
+        "-> edited. Change is how much of the demanded change the region shows, blurred or not; sharpness "
+        "is that inside the region, 1 is the truth's. A goal is reached when "
         f"the rest has lost no more than it has to {BASELINE}, and {tolerance:g} dB. Times sooner are relative to when "
         f"{BASELINE} itself came there, 0 where a method never does. No time contains measuring. Memory is of the "
         "edit's process, libraries and networks included. LPIPS is the mean of its map over the region, and over the "
@@ -198,11 +212,12 @@ def markdown(
 def _quality_columns(unit: str) -> list[Column]:
     """What became of the edits, and when they were as good as the baseline's."""
     return [
-        ("method", lambda row: row["method"]),
+        ("method", _name),
         ("edits", lambda row: f"{row['edits']}"),
         ("inside, dB", lambda row: _change(row["inside_unedited"], row["inside"])),
         ("outside, dB", lambda row: _change(row["outside_unedited"], row["outside"])),
         ("change", lambda row: _number(row["change"], 2)),
+        ("sharpness", lambda row: _number(row["sharpness"], 2)),
         ("mask IoU", lambda row: _number(row["mask_iou"], 2)),
         *_goal_columns("inside", f"{BASELINE}'s inside", unit),
         *_goal_columns("change", f"{SHARE_OF_GOAL['change']:.0%} of its change", unit),
@@ -223,7 +238,7 @@ def _final_columns() -> list[Column]:
 def _cost_columns(unit: str) -> list[Column]:
     """What the edits took."""
     return [
-        ("method", lambda row: row["method"]),
+        ("method", _name),
         ("reconstruct, s", lambda row: _number(row["reconstruction_seconds"])),
         ("reconstructed, dB", lambda row: _number(row["reconstruction_psnr"], 1)),
         ("set up, s", lambda row: _number(row["setup_seconds"], 1)),
@@ -255,17 +270,23 @@ def write_points(file: Path, edits: Sequence[Edit]) -> None:
     """Every measured point of every edit, a line each, as CSV."""
     names = [entry.name for entry in fields(Point)]
     with file.open("w", newline="") as output:
-        writer = csv.DictWriter(output, ["method", "seed", "prompt", *names])
+        writer = csv.DictWriter(output, ["method", "seed", "prompt", "disagreement", *names])
         writer.writeheader()
         for edit in edits:
             for point in edit.points:
-                writer.writerow({"method": edit.method, "seed": edit.seed, "prompt": edit.prompt, **asdict(point)})
+                about = {name: getattr(edit, name) for name in ("method", "seed", "prompt", "disagreement")}
+                writer.writerow({**about, **asdict(point)})
 
 
 def _median(values: Any) -> float:
     """The median of those that are numbers; NaN where none is."""
     known = [value for value in values if not math.isnan(value)]
     return float(median(known)) if known else math.nan
+
+
+def _name(row: dict[str, Any]) -> str:
+    """A method, and by how much its views disagreed."""
+    return row["method"] + ("" if row["disagreement"] is None else f", {row['disagreement']:g}")
 
 
 def _number(value: float, digits: int = 0) -> str:

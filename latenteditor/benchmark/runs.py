@@ -24,7 +24,16 @@ import torch
 from nerfstudio.engine.trainer import Trainer
 
 from latenteditor.benchmark.curves import Point
-from latenteditor.benchmark.jobs import PICTURE, Job, call_after_steps, checkpoints, costs, set_up, write_row
+from latenteditor.benchmark.jobs import (
+    PICTURE,
+    Job,
+    call_after_steps,
+    checkpoints,
+    costs,
+    set_up,
+    set_up_edit,
+    write_row,
+)
 from latenteditor.benchmark.quality import masks_iou, quality, render
 from latenteditor.benchmark.settings import (
     METHODS,
@@ -149,7 +158,7 @@ def _edit(job: Job, folder: Path) -> dict[str, Any]:
     base = checkpoints(job.base, method.representation)
     config = edit_config(method, job.prompt, job.settings, job.world, folder / "runs", base, job.device)
     with setup.running():
-        trainer = set_up(config)
+        trainer = set_up_edit(job, config)
     progress = _Progress(job, trainer, watch, views)
     progress.measure()
     call_after_steps(trainer, progress.after_step)

@@ -11,6 +11,7 @@ from nerfstudio.pipelines.base_pipeline import VanillaPipelineConfig
 from latenteditor import methods
 from latenteditor.benchmark.world_runs import WorldConfig
 from latenteditor.editing.editor import EditConfig
+from latenteditor.handoff.write import SETTLE_NOISE
 from latenteditor.miniature.settings import EDIT
 from latenteditor.nerf.dense_scene import DenseIn2nModelConfig
 from latenteditor.nerf.latent_field import Encoding
@@ -18,12 +19,16 @@ from latenteditor.options import set_options
 
 Representation = Literal["latents", "colours"]
 """What a scene is made of."""
+Loop = Literal["none", "short", "whole"]
+"""How long a scene of latents is edited before its finish: hardly, for `sharp_edit_steps`, or for `edit_steps`."""
 Mask = Literal["per-view", "field", "none"]
 FinishOf = Literal["edit", "photographs", "truth"]
 """What a scene of colours is finished on: what a scene of latents was edited to, the capture's own photographs, or what
 they should become."""
 MethodName = Literal[
     "latenteditor-sharp",
+    "latenteditor-once",
+    "latenteditor-settled",
     "latenteditor",
     "latenteditor-eager",
     "latenteditor-field",
@@ -47,10 +52,14 @@ class Method(NamedTuple):
     """Whether what waits for its edit is kept out of training."""
     finish: FinishOf | None = None
     """What its scene of colours is finished on; None where it is edited itself."""
+    loop: Loop = "short"
+    """How long that scene is edited first. After all of an edit, views settle: see `SETTLE_NOISE`."""
 
 
 METHODS: dict[MethodName, Method | None] = {
     "latenteditor-sharp": Method("colours", "per-view", waits=True, finish="edit"),
+    "latenteditor-once": Method("colours", "per-view", waits=True, finish="edit", loop="none"),
+    "latenteditor-settled": Method("colours", "per-view", waits=True, finish="edit", loop="whole"),
     "latenteditor": Method("latents", "per-view", waits=True),
     "latenteditor-eager": Method("latents", "per-view", waits=False),
     "latenteditor-field": Method("latents", "field", waits=True),
@@ -61,9 +70,10 @@ METHODS: dict[MethodName, Method | None] = {
     "refit": Method("colours", "none", waits=False, finish="photographs"),
     "truth": Method("colours", "none", waits=False, finish="truth"),
 }
-"""By name. `alone` has no scene: each held-out photograph is edited by itself, from noise. `refit` and `truth` edit
-nothing: a finish on the photographs as they are says what a finish by itself changes, and one on the true photographs
-what it could come to at best."""
+"""By name. `latenteditor-once` edits each view once, from noise; `latenteditor-settled` edits again and again, and then
+lets views settle from less noise, as `latenteditor edit` does. `alone` has no scene: each held-out photograph is edited
+by itself, from noise. `refit` and `truth` edit nothing: a finish on the photographs as they are says what a finish by
+itself changes, and one on the true photographs what it could come to at best."""
 
 NEVER = 1 << 30
 """Steps between things that no run of the benchmark should spend time on."""
@@ -180,7 +190,7 @@ def edit_config(
     representation, edit, steps = method.representation, settings.edit, settings.edit_steps
     if method.finish is not None:
         draws = replace(edit.delta_mask, draws=settings.sharp_draws)
-        representation, edit, steps = "latents", replace(edit, delta_mask=draws), settings.sharp_edit_steps
+        representation, edit, steps = "latents", replace(edit, delta_mask=draws), _loop_steps(method, settings)
     if representation == "latents":
         config, options = copy.deepcopy(methods.latenteditor.config), _latent_options(settings)
     else:
@@ -199,6 +209,16 @@ def edit_config(
         },
     )
     return config
+
+
+def finish_noise(method: Method, settings: BenchmarkConfig) -> float:
+    """What a method edits views from for its finish, as a fraction of the noise schedule."""
+    return SETTLE_NOISE if method.loop == "whole" else settings.sharp_noise
+
+
+def _loop_steps(method: Method, settings: BenchmarkConfig) -> int:
+    """Training steps of the edit in latents before a finish; the first is what finds out where to edit."""
+    return {"none": 1, "short": settings.sharp_edit_steps, "whole": settings.edit_steps}[method.loop]
 
 
 def _run_options(

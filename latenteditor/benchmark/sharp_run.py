@@ -13,9 +13,9 @@ import numpy as np
 import torch
 
 from latenteditor.benchmark.curves import Point
-from latenteditor.benchmark.jobs import PICTURE, Job, call_after_steps, checkpoints, costs, set_up, write_row
+from latenteditor.benchmark.jobs import PICTURE, Job, call_after_steps, checkpoints, costs, set_up_edit, write_row
 from latenteditor.benchmark.quality import masks_iou, quality, render
-from latenteditor.benchmark.settings import METHODS, edit_config
+from latenteditor.benchmark.settings import METHODS, edit_config, finish_noise
 from latenteditor.benchmark.stopwatch import Stopwatch
 from latenteditor.handoff.capture_views import CapturedView, read_capture
 from latenteditor.handoff.dataset import describe_written, write_photographs, write_transforms
@@ -79,9 +79,9 @@ def _edit(job: Job, folder: Path, setup: Stopwatch, watch: Stopwatch, colours: P
     assert method is not None
     base = checkpoints(_known(job.latents), "latents")
     config = edit_config(method, job.prompt, settings, job.world, folder / "runs", base, job.device)
-    how = WriteConfig(settle_noise=settings.sharp_noise, views=settings.sharp_views)
+    how = WriteConfig(settle_noise=finish_noise(method, settings), views=settings.sharp_views)
     with setup.running():
-        trainer: Any = set_up(config)
+        trainer: Any = set_up_edit(job, config)
     (folder / DATASET).mkdir()
     with watch.running():
         trainer.train()

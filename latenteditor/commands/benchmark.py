@@ -1,10 +1,11 @@
 """Compares this package's methods on built-in worlds: what each makes of an edit after how many seconds.
 
 Every world is photographed and learnt once in latents and once in colours; every method then edits it by every prompt,
-which recolours one solid. Edits are measured on held-out views against the truth with the clock stopped. Each run has a
-process of its own. Written are results.json, points.csv, table.md, overview.png of all edits, curves.png of each, and a
-picture of the held-out views for each edit (rows: photographs, truth, methods in their order). With --resume, the same
-command goes on where it was interrupted, and may then have further worlds, prompts and methods.
+which recolours one solid, or does to it what --kinds names. Edits are measured on held-out views against the truth with
+the clock stopped. Each run has a process of its own. Written are results.json, points.csv, table.md, overview.png of
+all edits, curves.png of each, and a picture of the held-out views for each edit (rows: photographs, truth, methods in
+their order). With --resume, the same command goes on where it was interrupted, and may then have further worlds,
+prompts and methods.
 """
 
 import shlex

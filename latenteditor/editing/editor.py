@@ -233,9 +233,13 @@ class LatentEditor:
         """
         score, mask = self.find_mask(bases, views, instruction)
         edited = bases.clone()
-        chosen = mask.flatten(1).any(dim=1)
-        if chosen.any():
-            inside = self.edit_inside(rendered[chosen], bases[chosen], mask[chosen], instruction)
+        chosen = [row for row, own in enumerate(mask) if own.any()]
+        if chosen:
+            named = [views[row] for row in chosen]
+            low, high = noise_range(self.config, self.denoiser.noise_schedule)
+            start = int(torch.randint(low, high + 1, (), generator=self.generator))
+            noise = torch.randn(rendered[chosen].shape, generator=self.generator).to(rendered)
+            inside = self.edit_at(start, rendered[chosen], bases[chosen], named, noise, mask[chosen], instruction)
             edited[chosen] = mark_constants(inside, mask[chosen], bases[chosen])
         return Edit(edited, mask, score)
 
@@ -318,21 +322,19 @@ class LatentEditor:
         """Drops all scores."""
         self._scores, self._relevance, self._surveyed = {}, {}, set()
 
-    @torch.no_grad()
-    def edit_inside(
+    def edit_at(
         self,
+        start: int,
         rendered: Float[Tensor, "views channels rows columns"],
         bases: Float[Tensor, "views channels rows columns"],
+        views: Sequence[int],
+        noise: Float[Tensor, "views channels rows columns"],
         mask: Bool[Tensor, "views 1 rows columns"],
         instruction: str,
     ) -> Float[Tensor, "views channels rows columns"]:
-        """Noises the rendered views to a random timestep, denoises them by the instruction, blends by the mask."""
+        """Noises renderings of the views of these indices to timestep `start`, denoises them, blends by the mask."""
         require_instruction(instruction)
-        low, high = noise_range(self.config, self.denoiser.noise_schedule)
-        start = int(torch.randint(low, high + 1, (), generator=self.generator))
-        noise = torch.randn(rendered.shape, generator=self.generator).to(rendered)
-        config = replace(self.config, prompt=instruction)
-        return edit_from(self.denoiser, rendered, bases, config, start, noise, mask)
+        return edit_from(self.denoiser, rendered, bases, replace(self.config, prompt=instruction), start, noise, mask)
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed edit needs to go on as if it had never stopped."""

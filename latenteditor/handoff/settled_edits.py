@@ -6,7 +6,6 @@ was learnt from is not edited: it gets what the scene shows from there.
 """
 
 from collections.abc import Callable
-from dataclasses import replace
 from itertools import groupby
 from typing import Any
 
@@ -17,7 +16,7 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 from latenteditor.editing.delta_mask import delta_mask, delta_score, dilate, relevance_mask
-from latenteditor.editing.editor import EditConfig, LatentEditor, edit_from
+from latenteditor.editing.editor import LatentEditor
 from latenteditor.editing.failures import MOST_FAILURES, CannotEdit, mark_constants
 from latenteditor.editing.layers import Layer
 from latenteditor.editing.pixel_editor import PixelEditor
@@ -129,14 +128,14 @@ class SettledEdits:
         Raises:
             CannotEdit: The result is not finite, or one constant, whatever the noise.
         """
-        config: EditConfig = replace(self._config, prompt=layer.instruction)
+        config = self._config
         whole = torch.ones_like(mask)[None] if config.blending == "final" else dilate(mask[None], 1)
         for failures in range(MOST_FAILURES):
             seed = np.random.SeedSequence((config.seed, index, layer.number, failures)).generate_state(1)[0]
             generator = torch.Generator().manual_seed(int(seed))
             noise = torch.randn(rendered.shape, generator=generator).to(rendered)
-            edited = edit_from(
-                self._editor.denoiser, rendered, base, config, self._start, noise, whole.to(rendered.device)
+            edited = self._editor.edit_at(
+                self._start, rendered, base, [index], noise, whole.to(rendered.device), layer.instruction
             )
             edited = mark_constants(edited, mask[None].to(rendered.device), base)
             if edited.isfinite().all():

@@ -10,14 +10,11 @@ import numpy as np
 import trimesh
 from jaxtyping import Bool, Float, Int, UInt8
 
-from latenteditor.worlds.world import COLOURS, Floor, Solid, World
+from latenteditor.worlds.world import Floor, Solid, World
 
 AMBIENT = 0.45
 MIRROR, HIGHLIGHT, SHARPNESS = 0.22, 0.65, 24
 """Of shiny solids: the share of the sky they reflect, how bright and how small the light's reflection is."""
-NUM_STRIPES = 5
-"""Bands around a striped solid, from its foot to its top; the second and the fourth are white."""
-STRIPE_COLOUR = (0.93, 0.93, 0.93)
 SUPERSAMPLING = 2
 FLOOR, SKY = -1, -2
 """What a ray meets besides a solid, whose index is 0 or more."""
@@ -113,11 +110,7 @@ class Hits:
         self, solid: Solid, world: World, own: np.ndarray, points: np.ndarray, directions: np.ndarray
     ) -> Float[np.ndarray, "own 3"]:
         """One solid's colour along the rays that meet it."""
-        albedo = np.broadcast_to(COLOURS[solid.colour], points.shape)
-        if solid.material == "striped":
-            white = np.floor(NUM_STRIPES * np.minimum(points[:, 2:] / solid.height, 0.99)) % 2 == 1
-            albedo = np.where(white, STRIPE_COLOUR, albedo)
-        surface = albedo * self.light[own, None]
+        surface = solid.paint(points) * self.light[own, None]
         if solid.material == "shiny":
             normals = self.normals[own]
             mirrored = directions - 2 * (directions * normals).sum(-1, keepdims=True) * normals

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -14,8 +15,11 @@ from latenteditor.worlds.dataset import read_cameras, read_world, view_names
 from latenteditor.worlds.held_out import HeldOut, held_out_names
 from latenteditor.worlds.instructions import Instruction
 from latenteditor.worlds.render import Tracer
-from latenteditor.worlds.world import COLOURS, World, random_world
+from latenteditor.worlds.world import COLOURS, MATERIALS, SHAPES, World, random_world
 
+Kind = Literal["recolour", "material", "shape", "removal"]
+"""What prompts ask for."""
+KINDS: tuple[Kind, ...] = get_args(Kind)
 SMALLEST_SOLID = 0.004
 """Of a view: a solid that is hardly seen says nothing about an edit of it."""
 
@@ -39,6 +43,38 @@ def draw_recolourings(world: World, seed: int, count: int) -> list[tuple[Instruc
         )
         for index, colour in zip(chosen, colours, strict=True)
     ]
+
+
+def draw_prompts(world: World, seed: int, kind: Kind, count: int) -> list[tuple[Instruction, str]]:
+    """Instructions of one kind about that many solids of a world, the same solids for every kind, and words for each.
+
+    Raises:
+        ValueError: The world has fewer solids.
+    """
+    recolourings = draw_recolourings(world, seed, count)
+    if kind == "recolour":
+        return recolourings
+    rng = np.random.default_rng((seed, 8, KINDS.index(kind)))
+    solids = [index for instruction, _ in recolourings for index in instruction.solids]
+    return [_draw_prompt(world, index, kind, rng) for index in solids]
+
+
+def _draw_prompt(world: World, index: int, kind: Kind, rng: np.random.Generator) -> tuple[Instruction, str]:
+    """What becomes of one solid besides another colour, in a shape or material that it does not have."""
+    solid = world.solids[index]
+    what = f"the {solid.colour} {solid.shape}"
+    if kind == "removal":
+        return Instruction((index,), removed=True), f"remove {what}"
+    if kind == "material":
+        material = MATERIALS[_draw_other(MATERIALS.index(solid.material), len(MATERIALS), rng)]
+        return Instruction((index,), material=material), f"make {what} {material}"
+    shape = SHAPES[_draw_other(SHAPES.index(solid.shape), len(SHAPES), rng)]
+    return Instruction((index,), shape=shape), f"turn {what} into a {shape}"
+
+
+def _draw_other(index: int, count: int, rng: np.random.Generator) -> int:
+    """Any other of some indices."""
+    return (index + int(rng.integers(1, count))) % count
 
 
 def draw_seeds(first_seed: int, count: int, num_solids: int) -> list[int]:

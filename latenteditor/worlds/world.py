@@ -9,6 +9,7 @@ from typing import Literal, get_args
 
 import numpy as np
 import trimesh
+from jaxtyping import Float
 
 Shape = Literal["sphere", "cube", "cylinder", "cone", "torus"]
 Material = Literal["matte", "shiny", "striped"]
@@ -28,6 +29,9 @@ COLOURS: dict[str, Colour] = {
     "purple": (0.50, 0.14, 0.70),
     "pink": (0.96, 0.52, 0.72),
 }
+NUM_STRIPES = 5
+"""Bands around a striped solid, from its foot to its top; the second and the fourth are white."""
+STRIPE_COLOUR = (0.93, 0.93, 0.93)
 _HEIGHTS = {"sphere": 2.0, "cube": 1.7, "cylinder": 2.0, "cone": 2.2, "torus": 0.66}
 _MATERIAL_SHARES = (0.6, 0.2, 0.2)
 
@@ -71,6 +75,14 @@ class Solid:
         mesh.apply_transform(trimesh.transformations.rotation_matrix(self.heading, (0, 0, 1)))
         mesh.apply_translation((*self.position, -mesh.bounds[0][2]))
         return mesh
+
+    def paint(self, points: Float[np.ndarray, "points 3"]) -> Float[np.ndarray, "points 3"]:
+        """Its own colours at points of its surface, before any light falls on it."""
+        plain = np.broadcast_to(COLOURS[self.colour], points.shape)
+        if self.material != "striped":
+            return plain
+        white = np.floor(NUM_STRIPES * np.minimum(points[:, 2:] / self.height, 0.99)) % 2 == 1
+        return np.where(white, STRIPE_COLOUR, plain)
 
 
 @dataclass(frozen=True)

@@ -118,6 +118,6 @@ def test_the_overview_shows_all_edits_that_have_a_baseline(tmp_path):
     low, high = axes[0][0].get_xlim()
     assert low == 0
     assert high >= 40
-    ends = {(0, "make the cone blue"): 18.0}
+    ends = {(0, "make the cone blue", None): 18.0}
     assert compared(EDITS[0], "inside", ends, "seconds") == ([0, 10], [-8, 2])
     assert compared(EDITS[1], "outside", ends, "cpu_seconds") == ([0, 80], pytest.approx([0, -0.8]))

@@ -60,7 +60,10 @@ def test_methods_share_editor_schedule_and_scene():
     }
     assert len({config.pipeline.schedule.steps_per_edit for config in configs.values()}) == 1
     edits = {name: replace(config.pipeline.edit, mask="none") for name, config in configs.items()}
-    sharp = edits.pop("latenteditor-sharp")
+    sharp, once, settled = (edits.pop(f"latenteditor-{name}") for name in ("sharp", "once", "settled"))
+    assert sharp == once == settled
+    steps = [configs[f"latenteditor-{name}"].max_num_iterations for name in ("once", "sharp", "settled")]
+    assert steps == [1, settings.sharp_edit_steps, settings.edit_steps]
     assert len({repr(edit) for edit in edits.values()}) == 1
     same_draws = replace(sharp, delta_mask=replace(sharp.delta_mask, draws=settings.edit.delta_mask.draws))
     assert same_draws == edits["latenteditor"] and sharp.delta_mask.draws == settings.sharp_draws
@@ -69,7 +72,8 @@ def test_methods_share_editor_schedule_and_scene():
     assert {name for name, mask in masks.items() if mask == "field"} == fields
     assert {name for name, mask in masks.items() if mask == "none"} == whole_views
     waiting = {name for name, config in configs.items() if config.pipeline.keep_waiting_out}
-    assert waiting == {"latenteditor-sharp", "latenteditor", "latenteditor-field", "in2n-mask-waits"}
+    finished = {f"latenteditor-{name}" for name in ("sharp", "once", "settled")}
+    assert waiting == finished | {"latenteditor", "latenteditor-field", "in2n-mask-waits"}
     assert len({config.pipeline.model.near_plane for config in configs.values()}) == 1
     assert methods.in2n.config.pipeline.edit.prompt == ""
 

@@ -8,9 +8,7 @@ from latenteditor.worlds.instructions import Instruction
 from latenteditor.worlds.render import (
     AMBIENT,
     FLOOR,
-    NUM_STRIPES,
     SKY,
-    STRIPE_COLOUR,
     SUPERSAMPLING,
     Camera,
     Tracer,
@@ -18,7 +16,7 @@ from latenteditor.worlds.render import (
     floor_colours,
     look_at,
 )
-from latenteditor.worlds.world import COLOURS, Floor, Solid, World, random_world
+from latenteditor.worlds.world import COLOURS, NUM_STRIPES, STRIPE_COLOUR, Floor, Solid, World, random_world
 
 RADIUS = 0.35
 FLOOR_LOOK = Floor("checked", ((0.7, 0.7, 0.7), (0.3, 0.3, 0.3)), 0.5)

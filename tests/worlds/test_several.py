@@ -6,7 +6,14 @@ import torch
 from latenteditor.pictures import read_images
 from latenteditor.worlds.dataset import write_dataset
 from latenteditor.worlds.instructions import parse
-from latenteditor.worlds.several import draw_recolourings, draw_seeds, render_solid_views, solid_figures
+from latenteditor.worlds.several import (
+    KINDS,
+    draw_prompts,
+    draw_recolourings,
+    draw_seeds,
+    render_solid_views,
+    solid_figures,
+)
 from latenteditor.worlds.world import random_world
 
 SEED = next(seed for seed in range(100) if len(random_world(seed).solids) >= 3)
@@ -28,6 +35,17 @@ def test_each_recolouring_is_about_another_solid_in_a_colour_of_its_own():
         for instruction, words in drawn:
             assert parse(words, world) == instruction
     assert draw_recolourings(world, seed, 2) == drawn
+
+
+def test_prompts_of_every_kind_are_about_the_same_solids_and_change_them():
+    for seed in range(SEED, SEED + 10):
+        world = random_world(seed)
+        drawn = {kind: draw_prompts(world, seed, kind, 2) for kind in KINDS}
+        assert drawn["recolour"] == draw_recolourings(world, seed, 2)
+        assert len({tuple(instruction.solids for instruction, _ in of_kind) for of_kind in drawn.values()}) == 1
+        for instruction, words in (one for of_kind in drawn.values() for one in of_kind):
+            assert parse(words, world) == instruction
+            assert instruction.apply(world) != world
 
 
 def test_more_recolourings_than_solids_are_refused():
