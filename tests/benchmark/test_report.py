@@ -73,14 +73,18 @@ def test_the_tables_name_machine_and_command_and_say_never():
     rows = summarise([replace(slow[0], reconstruction_psnr=22.04), slow[1]], tolerance=0.5)
     text = markdown(rows, {"cpu": "Z80", "gpu": "none"}, "latenteditor benchmark", ["A note."], 0.5)
     lines = text.splitlines()
-    quality, costs = (
-        [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[first : first + 4]] for first in (0, 5)
+    quality, final, costs = (
+        [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[first : first + 4]]
+        for first in (0, 5, 10)
     )
-    for table in (quality, costs):
+    for table in (quality, final, costs):
         assert len({len(row) for row in table}) == 1
     latent = dict(zip(quality[0], quality[2], strict=True))
     assert latent["inside, dB"] == "10.0 -> 12.0"
     assert latent["to in2n's inside, s"] == "never"
+    latent = dict(zip(final[0], final[2], strict=True))
+    assert latent["outside, dB against its unedited scene"] == "+0.00"
+    assert latent["LPIPS inside"] == latent["leaks to, pixels"] == ""
     latent = dict(zip(costs[0], costs[2], strict=True))
     assert latent["reconstructed, dB"] == "22.0"
     assert latent["GPU memory, MiB"] == ""

@@ -20,8 +20,9 @@ def small(model: Path) -> list[str]:
     editor += " --edit.delta-mask.draws 1 --edit.delta-mask.gate 0.0"
     sizes = "--size 32 --num-views 4 --num-held-out 2 --max-res 24 --reconstruction-steps 2 --edit-steps 4"
     in2n = "--in2n-rays 64 --in2n-levels 2 --in2n-max-res 24 --in2n-proposal-samples 8 --in2n-samples 8"
-    rest = "--methods latenteditor in2n --steps-per-edit 2 --steps-per-point 2 --device cpu"
-    return f"{editor} {sizes} {in2n} {rest}".split()
+    methods = "--methods latenteditor in2n refit truth --sharp-finish-steps 2 --sharp-steps-per-point 2"
+    rest = "--steps-per-edit 2 --steps-per-point 2 --device cpu"
+    return f"{editor} {sizes} {in2n} {methods} {rest}".split()
 
 
 def test_a_benchmark_measures_every_method_and_goes_on_where_it_was(
@@ -37,9 +38,11 @@ def test_a_benchmark_measures_every_method_and_goes_on_where_it_was(
     monkeypatch.setattr(runs, "_in_own_process", perform)
     words = ["benchmark", "--output", str(tmp_path), *small(tiny_instruct_pix2pix_folder)]
     main(words)
-    assert performed == ["latents", "latenteditor", "colours", "in2n"]
+    assert performed == ["latents", "latenteditor", "colours", "in2n", "refit", "truth"]
     results = json.loads((tmp_path / "results.json").read_text())
-    latent, colours = results["runs"]
+    latent, colours, *finished = results["runs"]
+    for run in finished:
+        assert [point["steps"] for point in run["points"]] == [0, 2] and run["points"][-1]["view_edits"] == 0
     for run in (latent, colours):
         assert [point["steps"] for point in run["points"]] == [0, 2, 4]
         assert [point["view_edits"] for point in run["points"]] == [0, 1, 2]
@@ -53,12 +56,12 @@ def test_a_benchmark_measures_every_method_and_goes_on_where_it_was(
     assert latent["points"][-1]["mask_iou"] is not None
     assert colours["points"][-1]["mask_iou"] is None
     rows = list(csv.DictReader((tmp_path / "points.csv").open()))
-    assert len(rows) == 6
+    assert len(rows) == 6 + 4
     table = (tmp_path / "table.md").read_text()
     assert "no LPIPS" in table
     assert "- Command: `latenteditor benchmark" in table
     (pictures,) = tmp_path.glob("*/make-*/held-out.png")
-    assert iio.imread(pictures).shape == (4 * (32 + 2 * LINE), 2 * 32 + 2 * LINE, 3)
+    assert iio.imread(pictures).shape == (6 * (32 + 2 * LINE), 2 * 32 + 2 * LINE, 3)
     assert results["machine"]["torch"] == torch.__version__
     assert (tmp_path / "curves.png").exists()
 

@@ -4,7 +4,7 @@ import runpy
 from pathlib import Path
 
 SCRIPT = runpy.run_path(str(Path(__file__).parents[2] / "scripts/measure_memory.py"))
-EDITS, SETTLED = 40, 16
+EDITS, SETTLED = 32, 16
 """View edits, and how many until every view was edited twice."""
 
 

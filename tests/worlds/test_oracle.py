@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from latenteditor.editing.denoiser import Conditions
 from latenteditor.editing.editor import EditConfig, Editor, Surveyor
-from latenteditor.editing.noise_schedule import NoiseSchedule
+from latenteditor.editing.noise_schedule import DiffusionSchedule
 from latenteditor.editing.pixel_editor import PixelEditor
 from latenteditor.worlds.dataset import dome_cameras
 from latenteditor.worlds.instructions import parse
@@ -25,7 +26,8 @@ PROMPTS = (RECOLOURING, "make the cyan torus striped", RESHAPING, REMOVAL)
 class SilentDenoiser:
     """Has a noise schedule, and predicts nothing."""
 
-    noise_schedule = NoiseSchedule(torch.linspace(0.999, 0.001, 101))
+    conditions = Conditions()
+    noise_schedule = DiffusionSchedule(torch.linspace(0.999, 0.001, 101))
 
     def predict_noise(self, *_: object) -> None:
         raise AssertionError("the oracle asks no network")
