@@ -25,7 +25,7 @@ from latenteditor.editing.delta_mask import dilate
 from latenteditor.handoff.capture_views import Capture, CapturedView
 from latenteditor.handoff.dataset import KeptOut
 from latenteditor.handoff.overlay import WIDENED, Overlay, lay_over, soft_region, tidy
-from latenteditor.nerf.change_agreement import ChangeAgreement, scaled
+from latenteditor.nerf.change_agreement import ChangeAgreement, cells_of, scaled
 from latenteditor.nerf.photograph_files import read_picture
 from latenteditor.nerf.photographs import resize_cameras
 from latenteditor.networks.autoencoder import resize, working_size
@@ -54,6 +54,7 @@ class PictureEdits:
         self.regions: list[Bool[Tensor, "1 _ _"]] = []
         """Where each view may change; empty before they have agreed."""
         self._relevance: list[Float[Tensor, "1 _ _"] | None] = []
+        self._agreed = False
 
     def overlay(self, view: CapturedView, photograph: UInt8[np.ndarray, "height width 3"]) -> Overlay | KeptOut | None:
         """The photograph as the edit changes it, or what of it is not to be trained on; None where nothing changes."""
@@ -68,10 +69,12 @@ class PictureEdits:
         return _without_unseen(overlay, photograph, region, edit.seen)
 
     def is_done(self, view: int) -> bool:
-        """Whether a view shows the edit where all agree that it belongs."""
+        """Whether a view shows the edit where all agree that it belongs; where none was asked, any picture does."""
         region, relevance = self.regions[view], self._relevance[view]
         if relevance is None or not region.any():
             return False
+        if not self._agreed:
+            return True
         size = (int(region.shape[-2]), int(region.shape[-1]))
         return bool(F.adaptive_avg_pool2d(relevance[None], size)[0][region].mean() >= LEAST_DONE)
 
@@ -83,9 +86,9 @@ class PictureEdits:
         """
         edits = [self.edits[index] for index in range(len(self.views))]
         changes = [None if edit.picture is None else edit.change for edit in edits]
-        self._relevance = scaled(changes)
+        self._relevance, self._agreed = scaled(changes), agreement is not None
         if agreement is None:
-            self.regions = [torch.ones(1, 1, 1, dtype=torch.bool) for _ in self.views]
+            self.regions = [torch.ones(1, *cells_of(view.camera), dtype=torch.bool) for view in self.views]
         elif any(change is not None for change in changes):
             agreement.fit(changes, [edit.seen for edit in edits], seed)
             self.regions = [tidy(agreement.render(index) > share) for index in range(len(self.views))]

@@ -49,7 +49,7 @@ class ChangeAgreement:
                 "dense-nerfacto or nerfacto."
             )
         self._model, self._config = model, config
-        self._cameras = [_in_cells(camera).to(model.device) for camera in cameras]
+        self._cameras = [resize_cameras(camera, [cells_of(camera)]).to(model.device) for camera in cameras]
         self._head: RelevanceHead | None = None
 
     def fit(
@@ -134,8 +134,8 @@ def _joined(bundles: Sequence[RayBundle]) -> RayBundle:
     )
 
 
-def _in_cells(camera: Cameras) -> Cameras:
-    """A camera whose pixels are the cells that are asked."""
+def cells_of(camera: Cameras) -> tuple[int, int]:
+    """Rows and columns of cells of a view, in which its region is known."""
     height, width = int(camera.height), int(camera.width)
     scale = min(1.0, CELLS / max(height, width))
-    return resize_cameras(camera, [(max(1, round(height * scale)), max(1, round(width * scale)))])
+    return max(1, round(height * scale)), max(1, round(width * scale))
