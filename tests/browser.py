@@ -31,7 +31,7 @@ FLAGS = [
 ]
 SIZE = (1200, 1040)
 """Width and height of the window in pixels."""
-PATIENCE = 120.0
+PATIENCE = 300.0
 """Seconds that anything on the page may take, on a machine that is busy otherwise."""
 FIND_LABELLED = """
 const found = text => {
