@@ -14,8 +14,9 @@ from nerfstudio.pipelines.base_pipeline import Pipeline
 from nerfstudio.utils.rich_utils import get_progress
 from torch import Tensor
 
-from latenteditor.evaluation.reprojection import Frame, PerspectiveCamera
+from latenteditor.evaluation.reprojection import Frame
 from latenteditor.nerf.loaded_run import load_run
+from latenteditor.nerf.projection import perspective_camera
 
 
 class RenderedRun(NamedTuple):
@@ -136,17 +137,11 @@ def make_frame(image: Float[Tensor, "3 height width"], depth: Float[Tensor, "hei
         camera: A batch of one perspective camera.
     """
     rays = camera.to(depth.device).generate_rays(camera_indices=0, keep_shape=True)
-    distortion = camera.distortion_params
     return Frame(
         image=image,
         depth=depth,
         points=rays.origins + depth[..., None] * rays.directions,
-        camera=PerspectiveCamera(
-            focal=torch.stack([camera.fx.flatten()[0], camera.fy.flatten()[0]]),
-            centre=torch.stack([camera.cx.flatten()[0], camera.cy.flatten()[0]]),
-            camera_to_world=camera.camera_to_worlds[0, :3],
-            distortion=torch.zeros(6) if distortion is None else distortion.reshape(-1)[:6],
-        ),
+        camera=perspective_camera(camera),
     )
 
 

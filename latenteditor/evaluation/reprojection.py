@@ -1,8 +1,7 @@
 """Multi-view consistency: one frame, carried into its neighbour by depth and cameras, should look like it.
 
-Cameras follow nerfstudio's and OpenGL's convention: a camera looks along its own -z, y is up; pixel centres lie at
-half-integer coordinates. Depth is the distance from the camera along the ray, as nerfacto renders it, not along the
-optical axis, in the unit of the cameras' positions.
+Cameras follow the convention of `latenteditor.nerf.projection`. Depth is the distance from the camera along the ray, as
+nerfacto renders it, not along the optical axis, in the unit of the cameras' positions.
 """
 
 from typing import NamedTuple
@@ -13,19 +12,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from latenteditor.editing.metrics import mean_over, psnr
-
-
-class PerspectiveCamera(NamedTuple):
-    """A camera with the distortion of OpenCV's model."""
-
-    focal: Float[Tensor, "2"]
-    """Focal lengths in pixels, across and down."""
-    centre: Float[Tensor, "2"]
-    """The principal point in pixels, from the left and from the top."""
-    camera_to_world: Float[Tensor, "3 4"]
-    """Rotation and position."""
-    distortion: Float[Tensor, "6"]
-    """k1, k2, k3, k4 of the radius and p1, p2 of the tangent, in nerfstudio's order; zeros for a pinhole."""
+from latenteditor.nerf.projection import PerspectiveCamera, project
 
 
 class Frame(NamedTuple):
@@ -58,27 +45,6 @@ class ReprojectionError(NamedTuple):
     """Mean absolute difference; NaN where no pixel is shared."""
     visible: float
     """Share of the second frame's pixels that the first one sees too."""
-
-
-def project(
-    points: Float[Tensor, "*shape 3"], camera: PerspectiveCamera
-) -> tuple[Float[Tensor, "*shape 2"], Float[Tensor, "*shape"]]:
-    """Returns the pixel coordinates of points and how far in front of the camera they lie, along its axis."""
-    rotation, position = camera.camera_to_world[:, :3], camera.camera_to_world[:, 3]
-    local = (points - position) @ rotation
-    ahead = -local[..., 2]
-    x, y = local[..., 0] / ahead, -local[..., 1] / ahead
-    k1, k2, k3, k4, p1, p2 = camera.distortion
-    square = x * x + y * y
-    radial = 1 + square * (k1 + square * (k2 + square * (k3 + square * k4)))
-    distorted = torch.stack(
-        [
-            radial * x + 2 * p1 * x * y + p2 * (square + 2 * x * x),
-            radial * y + 2 * p2 * x * y + p1 * (square + 2 * y * y),
-        ],
-        dim=-1,
-    )
-    return distorted * camera.focal + camera.centre, ahead
 
 
 def warp(frame: Frame, neighbour: Frame, depth_tolerance: float) -> Warped:

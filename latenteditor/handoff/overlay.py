@@ -123,9 +123,9 @@ def shown_change(
     within = F.interpolate(mask[None].float(), change.shape[-2:], mode="nearest-exact")[0].cpu() > 0
     if not within.any():
         return torch.zeros_like(change)
-    strongest = torch.quantile(change[within], STRONGEST)
+    strongest = float(np.quantile(change[within].numpy(), STRONGEST))
     least, full = LEAST_CHANGE * strongest, FULL_CHANGE * strongest
-    share = ((change - least) / (full - least).clamp(min=1e-6)).clamp(0, 1)
+    share = ((change - least) / max(full - least, 1e-6)).clamp(0, 1)
     return _smooth_step(share)
 
 

@@ -25,7 +25,7 @@ from latenteditor.editing.delta_mask import dilate
 from latenteditor.handoff.capture_views import Capture, CapturedView
 from latenteditor.handoff.dataset import KeptOut
 from latenteditor.handoff.overlay import WIDENED, Overlay, lay_over, soft_region, tidy
-from latenteditor.nerf.change_agreement import ChangeAgreement, cells_of, scaled
+from latenteditor.nerf.change_agreement import Sight, agree, cells_of, in_cells, scaled
 from latenteditor.nerf.photograph_files import read_picture
 from latenteditor.nerf.photographs import resize_cameras
 from latenteditor.networks.autoencoder import resize, working_size
@@ -53,7 +53,7 @@ class PictureEdits:
         self.views, self.edits = views, edits
         self.regions: list[Bool[Tensor, "1 _ _"]] = []
         """Where each view may change; empty before they have agreed."""
-        self._relevance: list[Float[Tensor, "1 _ _"] | None] = []
+        self._relevance: list[Float[Tensor, "rows columns"] | None] = []
         self._agreed = False
 
     def overlay(self, view: CapturedView, photograph: UInt8[np.ndarray, "height width 3"]) -> Overlay | KeptOut | None:
@@ -73,27 +73,29 @@ class PictureEdits:
         region, relevance = self.regions[view], self._relevance[view]
         if relevance is None or not region.any():
             return False
-        if not self._agreed:
-            return True
-        size = (int(region.shape[-2]), int(region.shape[-1]))
-        return bool(F.adaptive_avg_pool2d(relevance[None], size)[0][region].mean() >= LEAST_DONE)
+        return not self._agreed or bool(relevance[region[0]].mean() >= LEAST_DONE)
 
-    def agree(self, agreement: ChangeAgreement | None, share: float, seed: int) -> None:
-        """Lets the views agree on the region, or takes all of every view where there is nothing to agree by.
+    def agree(self, sights: Sequence[Sight] | None, share: float) -> None:
+        """Lets the views agree on the region by what they meet, or takes all of every view where that is None.
 
         Raises:
             ValueError: Nothing of what was made can be used.
         """
         edits = [self.edits[index] for index in range(len(self.views))]
-        changes = [None if edit.picture is None else edit.change for edit in edits]
-        self._relevance, self._agreed = scaled(changes), agreement is not None
-        if agreement is None:
-            self.regions = [torch.ones(1, *cells_of(view.camera), dtype=torch.bool) for view in self.views]
-        elif any(change is not None for change in changes):
-            agreement.fit(changes, [edit.seen for edit in edits], seed)
-            self.regions = [tidy(agreement.render(index) > share) for index in range(len(self.views))]
-        else:
-            raise ValueError("Nothing that the editor made can be laid over its photograph: see what was rejected.")
+        if all(edit.picture is None for edit in edits):
+            raise ValueError(_why_nothing(rejections(self.views, self.edits)))
+        cameras = [view.camera for view in self.views]
+        changes = scaled([None if edit.picture is None else edit.change for edit in edits])
+        self._relevance = [
+            None if change is None else in_cells(change, camera)
+            for change, camera in zip(changes, cameras, strict=True)
+        ]
+        self._agreed = sights is not None
+        if sights is None:
+            self.regions = [torch.ones(1, *cells_of(camera), dtype=torch.bool) for camera in cameras]
+            return
+        seen = [in_cells(edit.seen, camera) > 0.5 for edit, camera in zip(edits, cameras, strict=True)]
+        self.regions = [tidy(region) for region in agree(sights, self._relevance, seen, share)]
 
 
 def working_views(capture: Capture, image_size: int | None) -> list[View]:
@@ -135,6 +137,16 @@ def rejections(views: Sequence[View], edits: Mapping[int, GuardedEdit]) -> list[
         for index, edit in sorted(edits.items())
         for each in edit.rejected
     ]
+
+
+def _why_nothing(rejected: Sequence[Mapping[str, Any]]) -> str:
+    """Why nothing of what was made can be used."""
+    first = rejected[0]
+    where = f", as {first['file']}" if first["file"] else ""
+    return (
+        f"Nothing that the editor made can be laid over its photograph. Of {first['view']}{where}: {first['fault']}. "
+        "Ask it to keep the framing, or take another editor."
+    )
 
 
 def _told(view: View, edit: GuardedEdit) -> str:

@@ -25,9 +25,8 @@ from latenteditor.handoff.dataset import (
     write_transforms,
 )
 from latenteditor.handoff.picture_edits import PictureEdits, View, edit_views, rejections, working_views
-from latenteditor.nerf.change_agreement import ChangeAgreement
+from latenteditor.nerf.change_agreement import look
 from latenteditor.nerf.loaded_run import load_run
-from latenteditor.nerf.relevance import RelevanceConfig
 from latenteditor.networks.black_boxes import load_black_box
 
 CALLS = "calls.json"
@@ -47,8 +46,6 @@ class PictureConfig:
     """How the editor is used."""
     image_size: int | None = 512
     """Pixels along the long side of a photograph when it is edited; None keeps its own."""
-    relevance: RelevanceConfig = field(default_factory=RelevanceConfig)
-    """How all views agree on what changed."""
 
 
 @dataclass
@@ -111,10 +108,10 @@ def write_pictures_of(
     guard = Guard(kept, how.black_box.attempts, how.edit.seed, match=not everywhere)
     views = working_views(capture, how.image_size)
     guard.require_calls([view.image for view in views], how.edit.prompt, calls)
-    edits = PictureEdits(views, edit_views(guard, views, how.edit.prompt, how.black_box))
     model: Any = pipeline.model
-    agreement = None if everywhere else ChangeAgreement(model, [view.camera for view in views], how.relevance)
-    edits.agree(agreement, how.black_box.agreement, how.edit.seed)
+    sights = None if everywhere else [look(model, view.camera) for view in views]
+    edits = PictureEdits(views, edit_views(guard, views, how.edit.prompt, how.black_box))
+    edits.agree(sights, how.black_box.agreement)
     written = write_photographs(folder, capture, edits.overlay)
     write_transforms(folder, describe_written(folder, capture, written))
     layer = {"number": 1, "instruction": how.edit.prompt, "prompt": how.edit.prompt, "prompt_number": 1, "active": True}

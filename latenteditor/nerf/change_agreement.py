@@ -1,141 +1,175 @@
-"""Where all views agree that something was changed, on the geometry of a scene of colours.
+"""Where all views agree that something was changed, by votes on the geometry of a scene of colours.
 
-An editor of whole pictures also changes what it was not asked to, here in one view and there in another. A relevance
-head is fitted to what changed in all of them, through the densities of the unedited scene, which do not change: what
-one view changes alone is outvoted by those that see the same place.
+An editor of whole pictures also changes what it was not asked to, here in one view and there in another. So each place
+that a view shows is looked for in the others: of those that see it, more must have changed it than change any place.
+Places in front of what is seen are asked about too, because a new shape may stand there: it has changed whatever it
+hides, and a place where it stands was changed by all that look at it (a visual hull, Laurentini 1994, by shares).
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
-from nerfstudio.cameras.cameras import Cameras
-from nerfstudio.cameras.rays import RayBundle
-from nerfstudio.data.scene_box import SceneBox
+from nerfstudio.cameras.cameras import Cameras, CameraType
 from nerfstudio.models.nerfacto import NerfactoModel
 from torch import Tensor
 
 from latenteditor.nerf.latent_display import evaluation
 from latenteditor.nerf.photographs import resize_cameras
-from latenteditor.nerf.relevance import RelevanceConfig, RelevanceHead, Samples, fit_relevance
+from latenteditor.nerf.projection import PerspectiveCamera, perspective_camera, project
 
 CELLS = 64
-"""Cells along the long side of a view in which it is asked for its relevance. Our choice."""
+"""Cells along the long side of a view, in which its region is known. Our choice."""
 STRONG, STRONGEST = 0.5, 0.995
 """What counts as a full change: this share of a view's strongest, that quantile of its pixels; of the median view."""
 FAINT = 0.04
 """Change in [0, 1] that counts for nothing: what registration, light and compression leave. Our choice."""
+IN_FRONT, NEAREST = 16, 0.3
+"""Places along a ray in front of what it meets, the nearest at this share of the distance. Our choice."""
+LEAST_VOTERS = 4
+"""Other views that must see a place for it to be part of the edit. Our choice."""
+MOST_VOTERS = 64
+"""Other views that are asked, spread over all there are. Our choice."""
+HIDDEN = 0.05
+"""Share of a distance by which a place may lie behind what a view meets and is still seen. Our choice."""
+OWN = 0.25
+"""Relevance in a view itself from which something new may stand in front of what it met. Measured by us."""
+EVERYWHERE = 0.5
+"""Relevance of the median place from which a whole scene was changed, and not one place more than others."""
 
 
-class ChangeAgreement:
-    """Fits what the views of a scene of colours changed, and renders it from any of them."""
+class Sight(NamedTuple):
+    """What a view meets in the middle of each of its cells."""
 
-    def __init__(self, model: NerfactoModel, cameras: Sequence[Cameras], config: RelevanceConfig) -> None:
-        """Computes nothing yet.
+    camera: PerspectiveCamera
+    """In pixels that are the cells."""
+    directions: Float[Tensor, "rows columns 3"]
+    """Of the rays, unit vectors."""
+    distance: Float[Tensor, "rows columns"]
+    """Along the rays."""
 
-        Args:
-            model: The unedited scene.
-            cameras: Each a batch of one, of the views.
-            config: The relevance head.
 
-        Raises:
-            ValueError: The model has no densities along rays.
-        """
-        if not isinstance(model, NerfactoModel):
-            raise ValueError(
-                f"Views cannot agree on a {type(model).__name__}, which has no densities along rays: pass a run of "
-                "dense-nerfacto or nerfacto."
-            )
-        self._model, self._config = model, config
-        self._cameras = [resize_cameras(camera, [cells_of(camera)]).to(model.device) for camera in cameras]
-        self._head: RelevanceHead | None = None
+@torch.no_grad()
+def look(model: NerfactoModel, camera: Cameras) -> Sight:
+    """What a camera meets of an unedited scene.
 
-    def fit(
-        self, changes: Sequence[Float[Tensor, "1 _ _"] | None], seen: Sequence[Bool[Tensor, "1 _ _"] | None], seed: int
-    ) -> None:
-        """Lets the views agree; those without a change, and pixels that are not seen, have no vote.
+    Args:
+        model: The scene.
+        camera: A batch of one.
 
-        Args:
-            changes: Of each view, in [0, 1]; None where it was not edited.
-            seen: Where that is known.
-            seed: Of the fit.
-        """
-        relevance = scaled(changes)
-        rays, wanted = [], []
-        for camera, score, known in zip(self._cameras, relevance, seen, strict=True):
-            if score is None or known is None:
-                continue
-            size = (int(camera.height), int(camera.width))
-            cells = camera.generate_rays(camera_indices=0, keep_shape=True).flatten()
-            kept = F.adaptive_avg_pool2d(known[None].float(), size).flatten() > 0.5
-            rays.append(cells[kept.to(cells.origins.device)])
-            wanted.append(F.adaptive_avg_pool2d(score[None], size).flatten()[kept])
-        generator = torch.Generator().manual_seed(seed)
-        all_rays, all_wanted = _joined(rays), torch.cat(wanted)[:, None]
+    Raises:
+        ValueError: The model has no depth along rays, or the camera is not a perspective one.
+    """
+    if not isinstance(model, NerfactoModel):
+        raise ValueError(
+            f"Views cannot agree on a {type(model).__name__}, whose depth is not known to be along the ray: pass a run "
+            "of dense-nerfacto or nerfacto."
+        )
+    if (camera.camera_type != CameraType.PERSPECTIVE.value).any():
+        raise ValueError("Views agree through perspective cameras alone: undistort the photographs first.")
+    cells: Any = resize_cameras(camera, [cells_of(camera)]).to(model.device)
+    with evaluation(model):
+        depth = model.get_outputs_for_camera(cells)["depth"][..., 0]
+    directions = cells.generate_rays(camera_indices=0, keep_shape=True).directions
+    return Sight(perspective_camera(cells), directions, depth)
 
-        def sample(count: int) -> tuple[RayBundle, Float[Tensor, "rays 1"]]:
-            chosen = torch.randint(len(all_wanted), (count,), generator=generator)
-            return all_rays[chosen.to(all_rays.origins.device)], all_wanted[chosen]
 
-        with evaluation(self._model):
-            self._head = fit_relevance(self._config, seed, self._model.device, sample, self._samples)
+def agree(
+    sights: Sequence[Sight],
+    relevance: Sequence[Float[Tensor, "rows columns"] | None],
+    seen: Sequence[Bool[Tensor, "rows columns"] | None],
+    share: float,
+) -> list[Bool[Tensor, "1 rows columns"]]:
+    """Which cells of each view are part of the edit.
 
-    @torch.no_grad()
-    def render(self, view: int) -> Float[Tensor, "1 rows columns"]:
-        """The relevance of a view's cells, as all views agree on it."""
-        assert self._head is not None, "The views have not agreed yet."
-        camera = self._cameras[view]
-        rays = camera.generate_rays(camera_indices=0, keep_shape=True)
-        size = rays.origins.shape[:2]
-        chunk = self._model.config.eval_num_rays_per_chunk
-        with evaluation(self._model):
-            parts = [
-                self._head.render(*self._samples(rays.get_row_major_sliced_ray_bundle(first, first + chunk)))
-                for first in range(0, len(rays), chunk)
-            ]
-        return torch.cat(parts).view(1, *size).cpu()
+    Args:
+        sights: Of each view.
+        relevance: By how much each cell changed, in [0, 1]; None where a view was not edited, which has no vote.
+        seen: Which cells have a vote.
+        share: Of the views that see a place, beyond what changes everywhere, which must have changed it.
+    """
+    voters = [index for index, each in enumerate(relevance) if each is not None]
+    votes = [_votes(view, sights, relevance, seen, voters) for view in range(len(sights))]
+    told = torch.cat([shares[-1][shares[-1].isfinite()] for shares in votes])
+    usual = float(told.median()) if len(told) else 0.0
+    least = share if usual > EVERYWHERE else usual + share * (1 - usual)
+    regions = []
+    for shares, own in zip(votes, relevance, strict=True):
+        # Where nobody can tell, no comparison holds.
+        region, in_front = shares[-1] > least, (shares[:-1] > least).any(dim=0)
+        regions.append((region | (in_front if own is None else in_front & (own.to(region.device) > OWN)))[None].cpu())
+    return regions
 
-    @torch.no_grad()
-    def _samples(self, rays: RayBundle) -> Samples:
-        """Positions in the unit cube along rays, and their weights."""
-        model: Any = self._model
-        rays = model.collider(rays)
-        ray_samples, _, _ = model.proposal_sampler(rays, density_fns=model.density_fns)
-        density, _ = model.field.get_density(ray_samples)
-        positions = ray_samples.frustums.get_positions()
-        if model.field.spatial_distortion is None:
-            unit = SceneBox.get_normalized_positions(positions, model.field.aabb)
-        else:
-            unit = (model.field.spatial_distortion(positions) + 2.0) / 4.0
-        return unit, ray_samples.get_weights(density)
+
+def _votes(
+    view: int,
+    sights: Sequence[Sight],
+    relevance: Sequence[Float[Tensor, "rows columns"] | None],
+    seen: Sequence[Bool[Tensor, "rows columns"] | None],
+    voters: Sequence[int],
+) -> Float[Tensor, "places rows columns"]:
+    """The share of views that changed each place along a view's rays, the last where they end.
+
+    NaN where fewer than `LEAST_VOTERS` others see it.
+    """
+    sight = sights[view]
+    others = [voter for voter in voters if voter != view]
+    stride = max(1, -(-len(others) // MOST_VOTERS))
+    steps = torch.linspace(NEAREST, 1.0, IN_FRONT + 1, device=sight.distance.device)
+    along = steps[:, None, None] * sight.distance
+    points = sight.camera.camera_to_world[:, 3] + along[..., None] * sight.directions
+    changed, count = torch.zeros_like(along), torch.zeros_like(along)
+    for voter in others[view % stride :: stride]:
+        vote, sees = _vote(points, sights[voter], relevance[voter], seen[voter])
+        changed, count = changed + vote.where(sees, 0.0), count + sees
+    own, known = relevance[view], seen[view]
+    if own is not None and known is not None:
+        own, known = own.to(changed.device), known.to(changed.device)
+        changed, total = changed + own.where(known, 0.0), count + known
+    else:
+        total = count
+    return (changed / total.clamp(min=1)).where(count >= LEAST_VOTERS, torch.nan)
+
+
+def _vote(
+    points: Float[Tensor, "places rows columns 3"], voter: Sight, relevance: Any, seen: Any
+) -> tuple[Float[Tensor, "places rows columns"], Bool[Tensor, "places rows columns"]]:
+    """By how much a view changed where it shows each point, and whether it sees that."""
+    size = torch.tensor([voter.distance.shape[1], voter.distance.shape[0]], device=points.device)
+    pixels, ahead = project(points, voter.camera)
+    within = ((pixels > 0) & (pixels < size)).all(dim=-1) & (ahead > 0)
+    grid = (2 * pixels / size - 1).where(within[..., None], 0.0).flatten(0, 1)[None]
+
+    def at(image: Tensor, mode: str) -> Tensor:
+        image = image.to(points.device).float()[None, None]
+        found = F.grid_sample(image, grid, mode=mode, padding_mode="border", align_corners=False)
+        return found.view(points.shape[:-1])
+
+    farthest = F.max_pool2d(voter.distance[None, None], 3, 1, 1)[0, 0]
+    distance = (points - voter.camera.camera_to_world[:, 3]).norm(dim=-1)
+    sees = within & (distance <= (1 + HIDDEN) * at(farthest, "nearest")) & (at(seen, "nearest") > 0)
+    return at(relevance, "bilinear"), sees
 
 
 def scaled(changes: Sequence[Float[Tensor, "1 _ _"] | None]) -> list[Float[Tensor, "1 _ _"] | None]:
     """Changes as relevance in [0, 1]: a faint edit counts as much as a strong one, and noise for nothing."""
-    peaks = [torch.quantile(each.float().flatten(), STRONGEST) for each in changes if each is not None]
-    strongest = float(torch.stack(peaks).median()) if peaks else 1.0
+    # Of all pixels of a photograph; torch's own quantile takes no more than 16 million.
+    peaks = [np.quantile(each.cpu().numpy(), STRONGEST) for each in changes if each is not None]
+    strongest = float(np.median(peaks)) if peaks else 1.0
     full = max(STRONG * strongest, 2 * FAINT)
     return [None if each is None else ((each - FAINT) / (full - FAINT)).clamp(0, 1) for each in changes]
 
 
-def _joined(bundles: Sequence[RayBundle]) -> RayBundle:
-    """All rays of several bundles."""
-
-    def all_of(name: str) -> Tensor:
-        return torch.cat([getattr(bundle, name) for bundle in bundles])
-
-    return RayBundle(
-        origins=all_of("origins"),
-        directions=all_of("directions"),
-        pixel_area=all_of("pixel_area"),
-        camera_indices=all_of("camera_indices"),
-    )
+def in_cells(image: Float[Tensor, "1 height width"], camera: Cameras) -> Float[Tensor, "rows columns"]:
+    """The mean over each cell of a view."""
+    return F.adaptive_avg_pool2d(image[None].float(), cells_of(camera))[0, 0]
 
 
 def cells_of(camera: Cameras) -> tuple[int, int]:
-    """Rows and columns of cells of a view, in which its region is known."""
+    """Rows and columns of a view's cells."""
     height, width = int(camera.height), int(camera.width)
     scale = min(1.0, CELLS / max(height, width))
     return max(1, round(height * scale)), max(1, round(width * scale))

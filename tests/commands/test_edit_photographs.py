@@ -26,6 +26,10 @@ def paint(image, prompt, seed):
 
 def turn(image, prompt):
     return image.transpose(Image.Transpose.ROTATE_180)
+
+def turn_one(image, prompt, seen=[]):
+    seen.append(image.tobytes())
+    return turn(image, prompt) if image.tobytes() == seen[0] else paint(image, prompt, 0)
 """
 
 
@@ -93,12 +97,19 @@ def test_every_photograph_is_edited_once_and_never_paid_for_twice(words, capture
 
 
 def test_what_cannot_be_laid_over_its_photograph_is_kept_beside_the_dataset(words, tmp_path, capsys):
-    words[words.index("--edit.model") + 1] = words[words.index("--edit.model") + 1].replace(":paint", ":turn")
+    words[words.index("--edit.model") + 1] = words[words.index("--edit.model") + 1].replace(":paint", ":turn_one")
     main([*words, "turned", "--black-box.attempts", "2"])
-    assert "0 of them edited, 8 results rejected" in capsys.readouterr().out
+    assert "3 of them edited, 2 results rejected" in capsys.readouterr().out
     rejected = json.loads((tmp_path / "turned/edit.json").read_text())["rejected"]
-    assert len(rejected) == 8 and all(each["fault"] for each in rejected)
-    assert all((tmp_path / "turned" / each["file"]).is_file() for each in rejected)
+    assert len(rejected) == 2 and len({each["view"] for each in rejected}) == 1
+    assert all(each["fault"] and (tmp_path / "turned" / each["file"]).is_file() for each in rejected)
+
+
+def test_an_editor_of_which_nothing_can_be_used_is_told_with_the_reason(words, tmp_path):
+    words[words.index("--edit.model") + 1] = words[words.index("--edit.model") + 1].replace(":paint", ":turn")
+    with pytest.raises(SystemExit, match=r"Nothing that the editor made .* as .*\.png: "):
+        main([*words, "turned", "--black-box.attempts", "1"])
+    assert not (tmp_path / "turned").exists()
 
 
 def test_what_cannot_be_done_is_refused_before_a_call(words, tmp_path):

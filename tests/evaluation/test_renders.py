@@ -7,7 +7,7 @@ import torch
 from nerfstudio.cameras.cameras import Cameras, CameraType
 
 from latenteditor.evaluation.renders import _held_out_cameras, make_frame, read_camera_path, render_run
-from latenteditor.evaluation.reprojection import project
+from latenteditor.nerf.projection import project
 
 HEIGHT, WIDTH = 12, 20
 

@@ -3,7 +3,8 @@ import math
 import pytest
 import torch
 
-from latenteditor.evaluation.reprojection import Frame, PerspectiveCamera, project, reprojection_error, warp
+from latenteditor.evaluation.reprojection import Frame, reprojection_error, warp
+from latenteditor.nerf.projection import PerspectiveCamera, project
 
 SIZE = 48
 FOCAL = 60.0

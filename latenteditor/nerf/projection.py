@@ -1,0 +1,57 @@
+"""Where points appear in perspective cameras.
+
+Cameras follow nerfstudio's and OpenGL's convention: a camera looks along its own -z, y is up; pixel centres lie at
+half-integer coordinates.
+"""
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from nerfstudio.cameras.cameras import Cameras
+from torch import Tensor
+
+
+class PerspectiveCamera(NamedTuple):
+    """A camera with the distortion of OpenCV's model."""
+
+    focal: Float[Tensor, "2"]
+    """Focal lengths in pixels, across and down."""
+    centre: Float[Tensor, "2"]
+    """The principal point in pixels, from the left and from the top."""
+    camera_to_world: Float[Tensor, "3 4"]
+    """Rotation and position."""
+    distortion: Float[Tensor, "6"]
+    """k1, k2, k3, k4 of the radius and p1, p2 of the tangent, in nerfstudio's order; zeros for a pinhole."""
+
+
+def perspective_camera(camera: Cameras) -> PerspectiveCamera:
+    """A batch of one perspective camera of nerfstudio's."""
+    distortion = camera.distortion_params
+    return PerspectiveCamera(
+        focal=torch.stack([camera.fx.flatten()[0], camera.fy.flatten()[0]]),
+        centre=torch.stack([camera.cx.flatten()[0], camera.cy.flatten()[0]]),
+        camera_to_world=camera.camera_to_worlds[0, :3],
+        distortion=torch.zeros(6, device=camera.device) if distortion is None else distortion.reshape(-1)[:6],
+    )
+
+
+def project(
+    points: Float[Tensor, "*shape 3"], camera: PerspectiveCamera
+) -> tuple[Float[Tensor, "*shape 2"], Float[Tensor, "*shape"]]:
+    """Returns the pixel coordinates of points and how far in front of the camera they lie, along its axis."""
+    rotation, position = camera.camera_to_world[:, :3], camera.camera_to_world[:, 3]
+    local = (points - position) @ rotation
+    ahead = -local[..., 2]
+    x, y = local[..., 0] / ahead, -local[..., 1] / ahead
+    k1, k2, k3, k4, p1, p2 = camera.distortion
+    square = x * x + y * y
+    radial = 1 + square * (k1 + square * (k2 + square * (k3 + square * k4)))
+    distorted = torch.stack(
+        [
+            radial * x + 2 * p1 * x * y + p2 * (square + 2 * x * x),
+            radial * y + 2 * p2 * x * y + p1 * (square + 2 * y * y),
+        ],
+        dim=-1,
+    )
+    return distorted * camera.focal + camera.centre, ahead
