@@ -26,7 +26,7 @@ class BlackBoxConfig:
     photograph. Our choice."""
     num_references: int = 2
     """Finished neighbours that an editor of several pictures is shown; 0 edits each view by itself. Our choice."""
-    agreement: float = 0.4
+    agreement: float = 0.35
     """Share of the views that see a place, beyond what they change everywhere, which must have changed it for it to be
     part of the edit. Higher leaves out what few views show, lower lets in what an editor repaints. Measured by us."""
     steps: int | None = None

@@ -29,8 +29,9 @@ FAINT = 0.04
 """Change in [0, 1] that counts for nothing: what registration, light and compression leave. Our choice."""
 IN_FRONT, NEAREST = 16, 0.3
 """Places along a ray in front of what it meets, the nearest at this share of the distance. Our choice."""
-LEAST_VOTERS = 4
-"""Other views that must see a place for it to be part of the edit. Our choice."""
+USUAL_VOTES, LEAST_VOTERS = 4, 3
+"""Votes that say what is usual, beside those of the views: few views do not decide by themselves. Measured by us. Where
+fewer views than the latter see a place, it does not tell what is usual."""
 MOST_VOTERS = 64
 """Other views that are asked, spread over all there are. Our choice."""
 HIDDEN = 0.05
@@ -93,15 +94,28 @@ def agree(
     """
     voters = [index for index, each in enumerate(relevance) if each is not None]
     votes = [_votes(view, sights, relevance, seen, voters) for view in range(len(sights))]
-    told = torch.cat([shares[-1][shares[-1].isfinite()] for shares in votes])
-    usual = float(told.median()) if len(told) else 0.0
-    least = share if usual > EVERYWHERE else usual + share * (1 - usual)
+    usual = _usual([each[:, -1] for each in votes])
+    least = usual + share * (1 - usual)
+    # What is usual votes too, so that few views decide nothing by themselves.
+    votes = [each + USUAL_VOTES * each.new_tensor([usual, 1.0]).view(2, 1, 1, 1) for each in votes]
     regions = []
-    for shares, own in zip(votes, relevance, strict=True):
-        # Where nobody can tell, no comparison holds.
-        region, in_front = shares[-1] > least, (shares[:-1] > least).any(dim=0)
-        regions.append((region | (in_front if own is None else in_front & (own.to(region.device) > OWN)))[None].cpu())
+    for (changed, count), own, known in zip(votes, relevance, seen, strict=True):
+        in_front = (changed[:-1] / count[:-1] > least).any(dim=0)
+        met, of = changed[-1], count[-1]
+        if own is not None and known is not None:
+            mine, shown = own.to(met.device), known.to(met.device)
+            in_front &= mine > OWN
+            met, of = met + mine.where(shown, 0.0), of + shown
+        regions.append((in_front | (met / of > least))[None].cpu())
     return regions
+
+
+def _usual(votes: Sequence[Float[Tensor, "2 rows columns"]]) -> float:
+    """The share of views that change the median place, or 0 where the edit is everywhere."""
+    changed, count = torch.cat([each.flatten(1) for each in votes], dim=1)
+    told = count >= LEAST_VOTERS
+    usual = float((changed[told] / count[told]).median()) if told.any() else 0.0
+    return usual if usual <= EVERYWHERE else 0.0
 
 
 def _votes(
@@ -110,11 +124,8 @@ def _votes(
     relevance: Sequence[Float[Tensor, "rows columns"] | None],
     seen: Sequence[Bool[Tensor, "rows columns"] | None],
     voters: Sequence[int],
-) -> Float[Tensor, "places rows columns"]:
-    """The share of views that changed each place along a view's rays, the last where they end.
-
-    NaN where fewer than `LEAST_VOTERS` others see it.
-    """
+) -> Float[Tensor, "2 places rows columns"]:
+    """How many of the other views changed each place along a view's rays, and how many see it; the last is the end."""
     sight = sights[view]
     others = [voter for voter in voters if voter != view]
     stride = max(1, -(-len(others) // MOST_VOTERS))
@@ -125,13 +136,7 @@ def _votes(
     for voter in others[view % stride :: stride]:
         vote, sees = _vote(points, sights[voter], relevance[voter], seen[voter])
         changed, count = changed + vote.where(sees, 0.0), count + sees
-    own, known = relevance[view], seen[view]
-    if own is not None and known is not None:
-        own, known = own.to(changed.device), known.to(changed.device)
-        changed, total = changed + own.where(known, 0.0), count + known
-    else:
-        total = count
-    return (changed / total.clamp(min=1)).where(count >= LEAST_VOTERS, torch.nan)
+    return torch.stack([changed, count])
 
 
 def _vote(
