@@ -9,6 +9,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 import torch
+from jaxtyping import UInt8
 from PIL import Image
 
 from latenteditor.black_box.registration import move
@@ -60,15 +61,22 @@ def moving(image: Image.Image, prompt: str, seed: int = 0) -> Image.Image:
 
 def repainting(image: Image.Image, prompt: str, seed: int = 0) -> Image.Image:
     """The same, with patches of random colours, size and place in each picture."""
-    rng = np.random.default_rng(seed)
     pixels = np.array(miniature(image, prompt, seed))
-    height, width = pixels.shape[:2]
+    return Image.fromarray(painted_over(pixels, np.random.default_rng(seed)))
+
+
+def painted_over(
+    pixels: UInt8[np.ndarray, "height width 3"], rng: np.random.Generator
+) -> UInt8[np.ndarray, "height width 3"]:
+    """A picture with patches of random colours, size and place."""
+    painted = pixels.copy()
+    height, width = painted.shape[:2]
     for _ in range(NUM_PATCHES):
         middle = (int(rng.integers(width)), int(rng.integers(height)))
         axes = tuple(int(side) for side in rng.uniform(*PATCH, 2) * width)
         colour = tuple(int(channel) for channel in rng.integers(0, 256, 3))
-        cv2.ellipse(pixels, middle, axes, float(rng.uniform(0, 180)), 0, 360, colour, -1, cv2.LINE_AA)
-    return Image.fromarray(pixels)
+        cv2.ellipse(painted, middle, axes, float(rng.uniform(0, 180)), 0, 360, colour, -1, cv2.LINE_AA)
+    return painted
 
 
 def random_motion(rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
