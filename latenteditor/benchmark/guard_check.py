@@ -1,8 +1,8 @@
 """The registration guard against known answers: ``python -m latenteditor.benchmark.guard_check --output guard.json``.
 
-What a perfect editor makes of a photograph of a built-in world is displaced by up to 5 per cent and relit, or left where
-it is; beside that there are pictures that lie over their photograph nowhere. Of each the motion is found as for a black
-box, once as it is and once with a background that is painted over at random.
+What a perfect editor makes of a photograph of a built-in world is displaced by up to 5 per cent and relit, or left
+where it is; beside that there are pictures that lie over their photograph nowhere. Of each the motion is found as for a
+black box, once as it is and once with a background that is painted over at random.
 """
 
 from collections.abc import Sequence
