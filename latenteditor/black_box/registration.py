@@ -1,12 +1,11 @@
 """An edited picture laid back over its photograph: the motion that its editor added is found, undone and doubted.
 
-Editors of whole pictures shift, zoom, crop and light anew. What the photograph shows outside the change is still there,
-so its structure tells the motion: guesses from features and from phase correlation, refined by robust least squares
-that leave aside what changed. Whether that went well is asked of others than who found it: small neighbourhoods, all
-over the picture, are looked for around the place where they should be.
+Editors of whole pictures shift, zoom, crop and light anew. What the photograph shows outside the change is still there:
+small neighbourhoods, all over the picture, are looked for around the place where a guess says that they are, and the
+shift and zoom that most of those found agree on is the next guess. What changed is found nowhere, or elsewhere without
+agreeing on anything; neither speaks against a motion on which enough of them, spread over the picture, agree.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,22 +19,30 @@ from latenteditor.networks.autoencoder import resize
 
 MOST_SHIFT = 0.15
 """Share of the picture's long side by which any pixel may have moved. Our choice."""
+MOST_ZOOM = 0.2
+"""Share by which a picture may have been zoomed. Our choice."""
 TRUSTED_ERROR = 1.0
 """Pixels by which what is looked for may be off where it should be."""
-LEAST_POINTS = 6
-"""Neighbourhoods that must be found for a registration to be believed. Our choice."""
+LEAST_POINTS = 8
+"""Neighbourhoods that must be found in their place for a registration to be believed. Measured by us."""
+LEAST_PLACES = 5
+"""Of the `PLACES` x `PLACES` places of a picture, those in which they must be. Measured by us."""
+PLACES = 8
+"""Places along each side of a picture."""
 LEAST_FOUND = 0.35
-"""Share of the neighbourhoods that must be found in their place; what changed is found nowhere. Measured by us."""
-PASSES = ((4.0, 1.0, 20), (2.0, 0.7, 15), (1.0, 0.5, 10))
-"""Blur in pixels, difference from which a pixel counts little, and steps of each refinement. Measured by us."""
-STILL = 0.01
-"""Pixels below which a step of the refinement is the last."""
-MOST_POINTS = 200
+"""Share of the neighbourhoods found anywhere that must be found in their place. Measured by us."""
+TOLERANCES = (3.0, 1.0, 0.5)
+"""Pixels within which neighbourhoods agree on a motion, one round of looking for them each. Measured by us."""
+MOST_PAIRS = 3000
+"""Pairs of neighbourhoods that propose a motion, at most."""
+REFITS = 5
+"""Least-squares fits to those that agree, each to those that agree with the last."""
+UNMOVED = 0.75
+"""Pixels of motion below which a picture is taken for unmoved, and its pixels stay as they are. Our choice."""
+MOST_POINTS = 300
 """Neighbourhoods that are looked for, at most."""
 WINDOW = 15
 """Pixels along each side of a neighbourhood."""
-UNMOVED = 1.25
-"""Pixels of the least-squares motion below which a picture is taken for unmoved. Measured by us."""
 SURE = 0.9
 """Share of them that ends the search for something better."""
 ALIKE = 0.7
@@ -43,6 +50,7 @@ ALIKE = 0.7
 
 Gray = Float[np.ndarray, "height width"]
 Matrix = Float[np.ndarray, "2 3"]
+Points = Float[np.ndarray, "points 2"]
 
 
 @dataclass(frozen=True)
@@ -58,9 +66,9 @@ class Registration:
     moved: float
     """Pixels by which the editor had moved the corner that it moved most."""
     error: float
-    """Pixels by which nine in ten neighbourhoods are off at most, as far as they were found."""
+    """Pixels by which half of the neighbourhoods that lie where they should are off at most."""
     found: float
-    """Share of the neighbourhoods outside the change that lie where they should."""
+    """Share of the neighbourhoods that lie where they should."""
     fault: str | None = None
     """Why it is not to be used; None where it is."""
 
@@ -75,13 +83,13 @@ def register(photograph: Float[Tensor, "3 height width"], edited: Float[Tensor, 
     size = (int(photograph.shape[1]), int(photograph.shape[2]))
     edited = resize(edited[None].float().cpu(), size)[0].clamp(0, 1)
     wanted, shown = _structure(photograph), _structure(edited)
-    guesses = _guesses(photograph, edited, wanted, shown)
+    matches = _features(photograph, edited)
     # Editors hardly turn pictures, and where there is little to see by a turn is easily imagined.
-    best = _best(wanted, shown, guesses, turns=False)
+    best = _best(wanted, shown, matches, turns=False)
     if best is None or best.fault is not None:
-        best = _best(wanted, shown, guesses, turns=True) or best
+        best = _best(wanted, shown, matches, turns=True) or best
     if best is None:
-        return _refused(edited, "its picture is moved, turned or zoomed too far")
+        return _refused(edited, "its picture is moved, turned or zoomed too far, or there is too little to see by")
     picture, seen = _warped(edited, best.matrix)
     return Registration(picture, seen, best.matrix, _moved(best.matrix, size), best.error, best.found, best.fault)
 
@@ -114,87 +122,110 @@ def _structure(image: Tensor) -> Gray:
     return ((gray - mean) / (deviation + 0.05)).astype(np.float32)
 
 
-def _guesses(photograph: Tensor, edited: Tensor, wanted: Gray, shown: Gray) -> list[Matrix]:
-    """Motions to start from: none, a shift, and what features say."""
-    (across, down), _ = cv2.phaseCorrelate(wanted, shown, cv2.createHanningWindow(wanted.shape[::-1], cv2.CV_32F))
-    guesses = [np.eye(2, 3, dtype=np.float32), np.array([[1, 0, across], [0, 1, down]], np.float32)]
-    features = _from_features(photograph, edited)
-    return guesses if features is None else [features, *guesses]
-
-
-def _from_features(photograph: Tensor, edited: Tensor) -> Matrix | None:
-    """The similarity that most matches of SIFT agree on; None where there are too few."""
-    finder: Any = cv2.SIFT_create(contrastThreshold=0.02)  # type: ignore[attr-defined]
+def _features(photograph: Tensor, edited: Tensor) -> tuple[Points, Points]:
+    """Where features of SIFT lie in both pictures."""
+    finder: Any = cv2.SIFT_create(contrastThreshold=0.01)  # type: ignore[attr-defined]
     (points, described), (other_points, other_described) = (
         finder.detectAndCompute((_gray(image) * 255).astype(np.uint8), None) for image in (photograph, edited)
     )
-    if described is None or other_described is None or min(len(points), len(other_points)) < 4:
-        return None
-    pairs = cv2.BFMatcher().knnMatch(described, other_described, k=2)
-    chosen = [
-        first for first, second in (pair for pair in pairs if len(pair) == 2) if first.distance < 0.85 * second.distance
-    ]
-    if len(chosen) < 4:
-        return None
-    source = np.array([points[match.queryIdx].pt for match in chosen], np.float32)
-    target = np.array([other_points[match.trainIdx].pt for match in chosen], np.float32)
-    matrix, _ = cv2.estimateAffinePartial2D(source, target, method=cv2.RANSAC, ransacReprojThreshold=2.0)
-    return None if matrix is None else matrix.astype(np.float32)
+    if described is None or other_described is None:
+        return np.zeros((0, 2), np.float32), np.zeros((0, 2), np.float32)
+    pairs = [pair for pair in cv2.BFMatcher().knnMatch(described, other_described, k=2) if len(pair) == 2]
+    chosen = [first for first, second in pairs if first.distance < 0.85 * second.distance]
+    source = [points[match.queryIdx].pt for match in chosen]
+    target = [other_points[match.trainIdx].pt for match in chosen]
+    return np.array(source, np.float32).reshape(-1, 2), np.array(target, np.float32).reshape(-1, 2)
 
 
-def _best(wanted: Gray, shown: Gray, guesses: Sequence[Matrix], turns: bool) -> _Judgement | None:
+def _guesses(wanted: Gray, shown: Gray, matches: tuple[Points, Points], turns: bool) -> list[Matrix]:
+    """Motions to start from: what features say, none, and a shift."""
+    # OpenCV multiplies the very arrays that it is given by the window.
+    window = cv2.createHanningWindow(wanted.shape[::-1], cv2.CV_32F)
+    (across, down), _ = cv2.phaseCorrelate(wanted.copy(), shown.copy(), window)
+    guesses = [_agreed(*matches, TOLERANCES[0], turns), np.eye(2, 3), np.array([[1, 0, across], [0, 1, down]])]
+    return [guess.astype(np.float32) for guess in guesses if guess is not None]
+
+
+def _best(wanted: Gray, shown: Gray, matches: tuple[Points, Points], turns: bool) -> _Judgement | None:
     """The motion near one of the guesses by which most is found; None where all lead too far."""
-    unmoved = np.eye(2, 3, dtype=np.float32)
-    still = _judge(wanted, shown, unmoved, of_motion=False)
-    if still.fault is None and _moved(_refine(wanted, shown, unmoved, turns=False), wanted.shape) <= UNMOVED:
-        return still  # Both who looks at all pixels and who looks at neighbourhoods find it in place.
     judged: list[_Judgement] = []
-    for guess in guesses:
-        matrix = _refine(wanted, shown, guess, turns)
-        if not _is_small(matrix, wanted.shape):
+    for guess in _guesses(wanted, shown, matches, turns):
+        matrix = _fit(wanted, shown, guess, turns)
+        if matrix is None:
             continue
         judged.append(_judge(wanted, shown, matrix))
         if judged[-1].fault is None and judged[-1].found > SURE:
             break
-    return max(judged, key=lambda each: (each.fault is None, each.found, -each.error), default=None)
+    best = max(judged, key=lambda each: (each.fault is None, each.found, -each.error), default=None)
+    if best is not None and _moved(best.matrix, wanted.shape) <= UNMOVED:
+        still = _judge(wanted, shown, np.eye(2, 3, dtype=np.float32), of_motion=False)
+        return still if still.fault is None else best
+    return best
 
 
-def _refine(wanted: Gray, shown: Gray, guess: Matrix, turns: bool) -> Matrix:
-    """The similarity near a guess by which the structures differ least, those pixels aside that differ anyway."""
-    matrix = guess if turns else _without_turn(guess, wanted.shape)
-    for blur, tolerance, steps in PASSES:
-        first, second = (cv2.GaussianBlur(image, (0, 0), blur) for image in (wanted, shown))
-        for _ in range(steps):
-            step = _step(first, second, matrix, tolerance, turns)
-            matrix = (matrix.astype(np.float64) @ step).astype(np.float32)
-            if not np.isfinite(matrix).all() or _moved(step[:2], wanted.shape) < STILL:
-                break
+def _fit(wanted: Gray, shown: Gray, guess: Matrix, turns: bool) -> Matrix | None:
+    """The motion near a guess that most neighbourhoods agree on; None where they agree on none, or it leads too far."""
+    matrix = guess
+    for tolerance in TOLERANCES:
+        there, inside = _undo(shown, matrix)
+        corners = _corners(wanted, inside)
+        if len(corners) < LEAST_POINTS:
+            return None
+        offsets, alike = _track(wanted, there, corners)
+        step = _agreed(corners[alike], (corners + offsets)[alike], tolerance, turns)
+        if step is None:
+            return None
+        matrix = (matrix.astype(np.float64) @ np.vstack([step, (0, 0, 1)])).astype(np.float32)
+        if not _is_small(matrix, wanted.shape):
+            return None
     return matrix
 
 
-def _without_turn(matrix: Matrix, size: tuple[int, int]) -> Matrix:
-    """A similarity without its turn, which moves the middle of the picture as it did."""
-    middle = np.array([(size[1] - 1) / 2, (size[0] - 1) / 2])
-    zoom = float(np.sqrt(max(np.linalg.det(matrix[:, :2].astype(np.float64)), 1e-6)))
-    shift = matrix[:, :2] @ middle + matrix[:, 2] - zoom * middle
-    return np.array([[zoom, 0, shift[0]], [0, zoom, shift[1]]], np.float32)
+def _agreed(points: Points, places: Points, tolerance: float, turns: bool) -> Float[np.ndarray, "2 3"] | None:
+    """The similarity from points to their places that most of them agree on; None where no two do.
+
+    Every pair of points proposes one, and every single point a shift; where points are crowded each counts less. In
+    complex numbers, a similarity is a product and a sum.
+    """
+    if len(points) < 2:
+        return None
+    source, target = (each.astype(np.float64) @ (1, 1j) for each in (points, places))
+    factors, shifts = _proposals(source, target, turns)
+    close = 1 - (np.abs(factors[:, None] * source + shifts[:, None] - target) / tolerance) ** 2
+    chosen = int((close.clip(min=0) * _uncrowded(points)).sum(axis=1).argmax())
+    near = close[chosen] > 0
+    for _ in range(REFITS):
+        if near.sum() < 2:
+            return None
+        from_middle, to_middle = source[near] - source[near].mean(), target[near] - target[near].mean()
+        product = (to_middle * from_middle.conj()).sum() / max((np.abs(from_middle) ** 2).sum(), 1e-6)
+        factor = product if turns else product.real
+        shift = target[near].mean() - factor * source[near].mean()
+        near = np.abs(factor * source + shift - target) < tolerance
+    return np.array([[factor.real, -factor.imag, shift.real], [factor.imag, factor.real, shift.imag]])
 
 
-def _step(wanted: Gray, shown: Gray, matrix: Matrix, tolerance: float, turns: bool) -> Float[np.ndarray, "3 3"]:
-    """One step of Gauss and Newton towards the similarity, in the photograph's pixels; outliers weigh little."""
-    there, inside = _undo(shown, matrix)
-    residual = there - wanted
-    weights = inside / (1 + (residual / tolerance) ** 2) ** 2
-    slopes = np.gradient(there)
-    (down, across), (y, x) = slopes, np.mgrid[: wanted.shape[0], : wanted.shape[1]]
-    middle = np.array([(wanted.shape[1] - 1) / 2, (wanted.shape[0] - 1) / 2])
-    x, y = x - middle[0], y - middle[1]
-    columns = np.stack([across * x + down * y, (down * x - across * y) * turns, across, down], axis=-1).reshape(-1, 4)
-    weighted = columns * weights.reshape(-1, 1)
-    damping = (1e-6 * np.trace(weighted.T @ columns) + 1e-9) * np.eye(4)
-    zoom, turn, right, below = np.linalg.solve(weighted.T @ columns + damping, -weighted.T @ residual.reshape(-1))
-    linear = np.array([[1 + zoom, -turn], [turn, 1 + zoom]])
-    return np.vstack([np.c_[linear, middle - linear @ middle + (right, below)], (0.0, 0.0, 1.0)])
+def _proposals(source: np.ndarray, target: np.ndarray, turns: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Factors and shifts of the similarities that pairs of points propose, and of the shifts of single ones."""
+    first, second = np.triu_indices(len(source), 1)
+    if len(first) > MOST_PAIRS:
+        chosen = np.random.default_rng(0).choice(len(first), MOST_PAIRS, replace=False)
+        first, second = first[chosen], second[chosen]
+    apart = np.abs(source[second] - source[first]) > WINDOW
+    first, second = first[apart], second[apart]
+    factors = (target[second] - target[first]) / (source[second] - source[first])
+    factors = factors if turns else factors.real
+    usual = np.abs(np.abs(factors) - 1) < MOST_ZOOM
+    factors, first, second = factors[usual], first[usual], second[usual]
+    shifts = (target[first] + target[second] - factors * (source[first] + source[second])) / 2
+    return np.concatenate([factors, np.ones(len(source))]), np.concatenate([shifts, target - source])
+
+
+def _uncrowded(points: Points) -> Float[np.ndarray, " points"]:
+    """What each of some points counts."""
+    places = points * PLACES // max(float(points.max()), 1.0)
+    _, inverse, counts = np.unique(places, axis=0, return_inverse=True, return_counts=True)
+    return 1 / np.sqrt(counts[inverse.reshape(-1)])
 
 
 def _judge(wanted: Gray, shown: Gray, matrix: Matrix, of_motion: bool = True) -> _Judgement:
@@ -206,14 +237,14 @@ def _judge(wanted: Gray, shown: Gray, matrix: Matrix, of_motion: bool = True) ->
     offsets, alike = _track(wanted, there, corners)
     distances = np.linalg.norm(offsets, axis=1)
     near = alike & (distances <= TRUSTED_ERROR)
-    found = float(near.mean())
-    error = float(np.quantile(distances[alike], 0.9)) if alike.any() else np.inf
+    error = float(np.median(distances[near])) if near.any() else np.inf
+    places = len(np.unique(corners[near] * PLACES // max(wanted.shape), axis=0))
     fault = None
-    if near.sum() < LEAST_POINTS or found < LEAST_FOUND:
-        fault = f"only {found:.0%} of {len(corners)} points lie where they should"
+    if near.sum() < LEAST_POINTS or places < LEAST_PLACES or near.sum() < LEAST_FOUND * alike.sum():
+        fault = f"only {near.sum()} of {len(corners)} points lie where they should, in {places} places"
     elif of_motion and _doubt(corners[near], offsets[near], wanted.shape) > TRUSTED_ERROR:
         fault = "what there is to see by does not tell where all of it lies"
-    return _Judgement(matrix, error, found, fault)
+    return _Judgement(matrix, error, float(near.mean()), fault)
 
 
 def _doubt(
@@ -242,8 +273,8 @@ def _zoom_and_shift(places: Float[np.ndarray, "points 2"]) -> Float[np.ndarray, 
 def _corners(wanted: Gray, inside: Bool[np.ndarray, "height width"]) -> Float[np.ndarray, "points 2"]:
     """Pixels whose neighbourhoods can be told from those beside them."""
     scaled = cv2.normalize(wanted, None, 0, 255, cv2.NORM_MINMAX).astype(np.uint8)  # type: ignore[call-overload]
-    apart = max(wanted.shape) / 32
-    found = cv2.goodFeaturesToTrack(scaled, MOST_POINTS, 0.02, apart, mask=(inside * 255).astype(np.uint8), blockSize=5)
+    apart = max(wanted.shape) / 48
+    found = cv2.goodFeaturesToTrack(scaled, MOST_POINTS, 0.01, apart, mask=(inside * 255).astype(np.uint8), blockSize=5)
     return np.zeros((0, 2), np.float32) if found is None else found[:, 0]
 
 

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from latenteditor.benchmark.black_boxes import painted_over
 from latenteditor.black_box.change import change, match_colours
-from latenteditor.black_box.registration import move, register
+from latenteditor.black_box.registration import _agreed, _guesses, _structure, move, register
 
 SIZE = 96
 
@@ -50,6 +51,41 @@ def test_a_known_motion_and_light_are_undone_to_within_a_pixel_while_something_c
     difference = change(matched, photograph, found.seen)
     assert difference[outside].mean() < 0.02
     assert difference[:, 44:56, 34:46].mean() > 0.2
+
+
+@pytest.mark.parametrize("true", [motion(1, 0, 0), motion(1, 4.3, -2.6), motion(1.05, -2, -3)])
+def test_a_background_that_is_painted_over_speaks_against_no_motion(photograph, true):
+    pixels = (edited_in_a_square(photograph).permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
+    painted = painted_over(pixels, np.random.default_rng(1))
+    assert (painted != pixels).any(axis=2).mean() > 0.1
+    made = move(torch.from_numpy(painted).permute(2, 0, 1).float() / 255, true)
+    found = register(photograph, made)
+    assert found.fault is None and furthest(found.matrix, true) < 1
+    assert register(photograph, made.flip(2)).fault
+
+
+def test_points_in_one_place_do_not_tell_where_all_of_a_picture_lies(photograph):
+    made = torch.rand(3, SIZE, SIZE, generator=torch.Generator().manual_seed(1))
+    made[:, :24, :24] = photograph[:, :24, :24]
+    assert register(photograph, made).fault
+
+
+def test_looking_for_a_shift_leaves_the_structure_as_it_is(photograph):
+    structure, nowhere = _structure(photograph), np.zeros((0, 2), np.float32)
+    before = structure.copy()
+    _guesses(structure, structure, (nowhere, nowhere), turns=False)
+    assert np.array_equal(structure, before)
+
+
+@pytest.mark.parametrize("turns", [False, True])
+def test_the_motion_that_most_agree_on_is_found_among_others(turns):
+    rng = np.random.default_rng(0)
+    points = rng.uniform(0, SIZE, (40, 2)).astype(np.float32)
+    true = np.array([[0.98, -0.05, 3], [0.05, 0.98, -2]]) if turns else motion(1.04, 3, -2)
+    places = (points @ true[:, :2].T + true[:, 2]).astype(np.float32)
+    places[:15] += rng.uniform(-20, 20, (15, 2))
+    assert furthest(_agreed(points, places, 0.5, turns), true) < 0.1
+    assert _agreed(points[:1], places[:1], 0.5, turns) is None
 
 
 def test_another_size_is_the_same_picture(photograph):
