@@ -28,17 +28,38 @@ def match_colours(
 
     Each channel of the photograph is taken for a line in the edited one's, with a slope over the picture,
     `photograph = a edited + b + c x + d y`: gain, cast and falling light, but no other hue. What changed does not fit,
-    and counts less and less.
+    and counts less and less. Such a fit may follow what was painted over much of a picture, so it begins from several
+    guesses (the picture as it came, as bright as the photograph, a fit to everything), and the one that most pixels
+    agree with is taken.
     """
     height, width = edited.shape[-2:]
     y, x = torch.meshgrid(torch.linspace(-1, 1, height), torch.linspace(-1, 1, width), indexing="ij")
     known = seen[0].float()
-    weights, matched = known, edited
+    brighter = [_ratio_of_medians(*pair, seen[0]) * pair[0] for pair in zip(edited, photograph, strict=True)]
+    starts = (edited, torch.stack(brighter), photograph)
+    found = [_follow(edited, photograph, start, known, x, y) for start in starts]
+    return max(found, key=lambda matched: float((known * (_residual(matched, photograph) < TIGHT)).sum())).clamp(0, 1)
+
+
+def _follow(edited: Tensor, photograph: Tensor, start: Tensor, known: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    """The fit to which a guess of it leads."""
+    matched = start
     for tolerance in np.geomspace(LOOSE, TIGHT, ROUNDS):
+        weights = known / (1 + (_residual(matched, photograph) / float(tolerance)) ** 2) ** 2
         matched = torch.stack([_line(*pair, x, y, weights) for pair in zip(edited, photograph, strict=True)])
-        residual = (matched - photograph).abs().amax(dim=0)
-        weights = known / (1 + (residual / float(tolerance)) ** 2) ** 2
-    return matched.clamp(0, 1)
+    return matched
+
+
+def _residual(matched: Float[Tensor, "3 height width"], photograph: Float[Tensor, "3 height width"]) -> Tensor:
+    """What a fit does not explain, per pixel."""
+    return (matched - photograph).abs().amax(dim=0)
+
+
+def _ratio_of_medians(channel: Tensor, wanted: Tensor, seen: Tensor) -> float:
+    """By how much a channel is to be brightened, by its middle value."""
+    return (
+        float((wanted[seen].median() / channel[seen].median().clamp(min=1e-3)).clamp(*STRETCH)) if seen.any() else 1.0
+    )
 
 
 def change(

@@ -3,10 +3,16 @@
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from latenteditor.benchmark.black_boxes import painted_over
 from latenteditor.black_box.change import change, match_colours
 from latenteditor.black_box.registration import _agreed, _guesses, _structure, move, register
+from latenteditor.networks.black_boxes import from_pil
+from latenteditor.pictures import to_bytes
+from latenteditor.worlds.dataset import dome_cameras
+from latenteditor.worlds.render import Tracer
+from latenteditor.worlds.world import random_world
 
 SIZE = 96
 
@@ -111,3 +117,16 @@ def test_colours_are_matched_without_taking_the_edit_back(photograph):
     seen = torch.ones(1, SIZE, SIZE, dtype=torch.bool)
     matched = match_colours((0.8 * edited + 0.05), photograph, seen)
     assert torch.allclose(matched, edited, atol=0.02)
+
+
+def test_colours_are_matched_where_much_of_a_picture_was_painted_over():
+    camera = dome_cameras(4, SIZE, seed=1)[0]
+    pixels = to_bytes(Tracer(random_world(1)).trace(camera).shade(random_world(1)))
+    view, seen = from_pil(Image.fromarray(pixels)), torch.ones(1, SIZE, SIZE, dtype=torch.bool)
+    for seed in (1, 2, 3):
+        painted = from_pil(Image.fromarray(painted_over(pixels, np.random.default_rng(seed))))
+        kept = (painted == view).all(dim=0)
+        assert kept.float().mean() < 0.9
+        for gain in (1.0, 0.8):
+            matched = match_colours(gain * painted, view, seen)
+            assert (matched - view).abs()[:, kept].mean() < 0.01

@@ -27,6 +27,12 @@ def paint(image, prompt, seed):
 def turn(image, prompt):
     return image.transpose(Image.Transpose.ROTATE_180)
 
+def follow(image, prompt, seed, references):
+    painted = image.copy()
+    colour = references[0].getpixel((48, 38)) if references else (seed % 200, 255, 0)
+    ImageDraw.Draw(painted).rectangle((40, 30, 55, 45), fill=colour)
+    return painted
+
 def turn_one(image, prompt, seen=[]):
     seen.append(image.tobytes())
     return turn(image, prompt) if image.tobytes() == seen[0] else paint(image, prompt, 0)
@@ -110,6 +116,27 @@ def test_an_editor_of_which_nothing_can_be_used_is_told_with_the_reason(words, t
     with pytest.raises(SystemExit, match=r"Nothing that the editor made .* as .*\.png: "):
         main([*words, "turned", "--black-box.attempts", "1"])
     assert not (tmp_path / "turned").exists()
+
+
+def test_views_look_like_the_picture_that_the_user_made_of_one(words, capture, tmp_path):
+    words[words.index("--edit.model") + 1] = words[words.index("--edit.model") + 1].replace(":paint", ":follow")
+    train = json.loads((capture / "transforms.json").read_text())["train_filenames"]
+    own = np.array(Image.open(capture / train[1]))
+    own[30:46, 40:56] = (20, 40, 220)
+    Image.fromarray(own).save(tmp_path / "own.png")
+    main([*words, "blue", "--edit.reference", str(tmp_path / "own.png")])
+    for name in train:
+        assert np.abs(np.array(Image.open(tmp_path / "blue" / name))[38, 48].astype(int) - (20, 40, 220)).max() <= 8
+    assert json.loads((tmp_path / "blue/edit.json").read_text())["calls"] == 3
+    main([*words, "own", "--black-box.key-view", Path(train[2]).stem])
+    colours = {tuple(np.array(Image.open(tmp_path / "own" / name))[38, 48]) for name in train}
+    assert len(colours) == 1 and next(iter(colours))[1] > 200, "the key view's own colour is the others' too"
+    main([*words, "alone", "--black-box.num-references", "0"])
+    assert len({tuple(np.array(Image.open(tmp_path / "alone" / name))[38, 48]) for name in train}) > 1
+    with pytest.raises(SystemExit, match=r"own.png cannot be laid over any photograph|cannot be laid over"):
+        own = Image.fromarray(own).rotate(180)
+        own.save(tmp_path / "own.png")
+        main([*words, "turned", "--edit.reference", str(tmp_path / "own.png")])
 
 
 def test_what_cannot_be_done_is_refused_before_a_call(words, tmp_path):
