@@ -28,7 +28,10 @@ from latenteditor.worlds.world import World, random_world
 
 Kind = Literal["displaced", "still", "relit", "other view", "mirrored", "turned", "other world"]
 """What is done to an edit. The last four must not pass."""
+GOOD: tuple[Kind, ...] = ("displaced", "still", "displaced", "relit")
+"""What is done to edits that must pass, in turns."""
 STRANGE: tuple[Kind, ...] = get_args(Kind)[3:]
+"""What is done to those that must not, in turns."""
 LEAST_REGION = 0.01
 """Of a view: what an edit changes at least."""
 DISAGREEMENT = 0.25
@@ -94,8 +97,7 @@ def main(config: GuardCheckConfig) -> None:
 def measure(config: GuardCheckConfig) -> dict[str, list[dict[str, Any]]]:
     """A row for each picture, by what its background is."""
     rows: dict[str, list[dict[str, Any]]] = {"kept": [], "painted over": []}
-    good: list[Kind] = ["displaced", "still", "displaced", "relit"]
-    kinds = [good[number % 4] for number in range(config.num_edits)]
+    kinds = [GOOD[number % len(GOOD)] for number in range(config.num_edits)]
     kinds += [STRANGE[number % len(STRANGE)] for number in range(config.num_strange)]
     for seed, kind in enumerate(kinds, start=config.first_seed):
         edit = draw_edit(seed, config.size, exact=seed % 8 < 4)
