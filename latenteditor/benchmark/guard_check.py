@@ -97,7 +97,7 @@ def main(config: GuardCheckConfig) -> None:
 def measure(config: GuardCheckConfig) -> dict[str, list[dict[str, Any]]]:
     """A row for each picture, by what its background is."""
     rows: dict[str, list[dict[str, Any]]] = {"kept": [], "painted over": []}
-    kinds = [GOOD[number % len(GOOD)] for number in range(config.num_edits)]
+    kinds: list[Kind] = [GOOD[number % len(GOOD)] for number in range(config.num_edits)]
     kinds += [STRANGE[number % len(STRANGE)] for number in range(config.num_strange)]
     for seed, kind in enumerate(kinds, start=config.first_seed):
         edit = draw_edit(seed, config.size, exact=seed % 8 < 4)
