@@ -90,7 +90,8 @@ def test_the_motion_that_most_agree_on_is_found_among_others(turns):
     true = np.array([[0.98, -0.05, 3], [0.05, 0.98, -2]]) if turns else motion(1.04, 3, -2)
     places = (points @ true[:, :2].T + true[:, 2]).astype(np.float32)
     places[:15] += rng.uniform(-20, 20, (15, 2))
-    assert furthest(_agreed(points, places, 0.5, turns), true) < 0.1
+    found = _agreed(points, places, 0.5, turns)
+    assert found is not None and furthest(found, true) < 0.1
     assert _agreed(points[:1], places[:1], 0.5, turns) is None
 
 
