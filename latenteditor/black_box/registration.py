@@ -33,6 +33,8 @@ LEAST_FOUND = 0.35
 """Share of the neighbourhoods found anywhere that must be found in their place. Measured by us."""
 TOLERANCES = (3.0, 1.0, 0.5)
 """Pixels within which neighbourhoods agree on a motion, one round of looking for them each. Measured by us."""
+MOST_FEATURES = 2000
+"""Features of SIFT in each picture, at most: what compares them grows with the square."""
 MOST_PAIRS = 3000
 """Pairs of neighbourhoods that propose a motion, at most."""
 REFITS = 5
@@ -124,7 +126,7 @@ def _structure(image: Tensor) -> Gray:
 
 def _features(photograph: Tensor, edited: Tensor) -> tuple[Points, Points]:
     """Where features of SIFT lie in both pictures."""
-    finder: Any = cv2.SIFT_create(contrastThreshold=0.01)  # type: ignore[attr-defined]
+    finder: Any = cv2.SIFT_create(nfeatures=MOST_FEATURES, contrastThreshold=0.01)  # type: ignore[attr-defined]
     (points, described), (other_points, other_described) = (
         finder.detectAndCompute((_gray(image) * 255).astype(np.uint8), None) for image in (photograph, edited)
     )

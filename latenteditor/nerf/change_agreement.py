@@ -29,7 +29,7 @@ FAINT = 0.04
 """Change in [0, 1] that counts for nothing: what registration, light and compression leave. Our choice."""
 IN_FRONT, NEAREST = 16, 0.3
 """Places along a ray in front of what it meets, the nearest at this share of the distance. Our choice."""
-USUAL_VOTES, LEAST_VOTERS = 4, 3
+USUAL_VOTES, LEAST_VOTERS = 6, 3
 """Votes that say what is usual, beside those of the views: few views do not decide by themselves. Measured by us. Where
 fewer views than the latter see a place, it does not tell what is usual."""
 MOST_VOTERS = 64
