@@ -15,6 +15,7 @@ from torch import Tensor
 from latenteditor.editing.denoiser import EMPTY_PROMPT, Denoiser
 from latenteditor.editing.failures import CannotEdit
 from latenteditor.editing.noise_schedule import CLEAN, Timestep
+from latenteditor.editing.samplers import History, Sampler, require_sampler, sample_step
 
 LOGGER = logging.getLogger(__name__)
 
@@ -178,14 +179,21 @@ def denoise(
     guidance: Guidance,
     after_step: Callable[[Tensor, Timestep], Tensor] | None = None,
     max_batch: int | None = None,
+    sampler: Sampler = "ddim",
 ) -> Float[Tensor, "views channels rows columns"]:
     """Guided steps along `timesteps`, conditioned on the `bases`, down to clean latents.
 
-    `after_step` may change the latents after each step; it is told the timestep they have reached.
+    `after_step` may change the latents after each step; it is told the timestep they have reached. "unipc"
+    corrects them in the next step as if they were its own, so what is to stay must be put in place after every step.
+
+    Raises:
+        ValueError: The sampler is not for the denoiser's schedule.
     """
+    schedule, history = denoiser.noise_schedule, History()
+    require_sampler(sampler, schedule)
     for timestep, next_timestep in zip(timesteps, [*timesteps[1:], CLEAN], strict=True):
         prediction = predict_guided(denoiser, noisy, bases, timestep, prompt, guidance, max_batch)
-        noisy = denoiser.noise_schedule.step(noisy, prediction, timestep, next_timestep)
+        noisy, history = sample_step(sampler, schedule, noisy, prediction, timestep, next_timestep, history)
         if after_step is not None:
             noisy = after_step(noisy, next_timestep)
     return noisy

@@ -138,7 +138,7 @@ class DiffusionSchedule:
         timestep: Timestep,
     ) -> Float[Tensor, "views channels rows columns"]:
         """x_t = sqrt(a) x + sqrt(1 - a) e."""
-        signal, spread = self._signal_and_spread(timestep)
+        signal, spread = self.signal_and_spread(timestep)
         return signal * clean + spread * noise
 
     def predict_clean(
@@ -148,7 +148,7 @@ class DiffusionSchedule:
         timestep: Timestep,
     ) -> Float[Tensor, "views channels rows columns"]:
         """The clean latent that the prediction implies. Latents are unbounded, so nothing is clipped."""
-        signal, spread = self._signal_and_spread(timestep)
+        signal, spread = self.signal_and_spread(timestep)
         if self.prediction_type == "epsilon":
             return (noisy - spread * prediction) / signal
         if self.prediction_type == "v_prediction":
@@ -162,7 +162,7 @@ class DiffusionSchedule:
         timestep: Timestep,
     ) -> Float[Tensor, "views channels rows columns"]:
         """The noise that the denoiser's prediction implies."""
-        signal, spread = self._signal_and_spread(timestep)
+        signal, spread = self.signal_and_spread(timestep)
         if self.prediction_type == "epsilon":
             return prediction
         if self.prediction_type == "v_prediction":
@@ -185,8 +185,8 @@ class DiffusionSchedule:
         """a, at a timestep before `CLEAN`."""
         return self.alphas_cumprod[int(timestep)].item()
 
-    def _signal_and_spread(self, timestep: Timestep) -> tuple[float, float]:
-        """sqrt(a) and sqrt(1 - a)."""
+    def signal_and_spread(self, timestep: Timestep) -> tuple[float, float]:
+        """sqrt(a) and sqrt(1 - a), the shares of x and e in x_t."""
         _require_timestep(timestep, self.num_timesteps)
         share = self.final_alpha_cumprod if timestep == CLEAN else self.share_at(timestep)
         return share**0.5, (1.0 - share) ** 0.5
