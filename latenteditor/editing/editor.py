@@ -22,7 +22,7 @@ from latenteditor.editing.denoiser import Denoiser
 from latenteditor.editing.failures import MOST_FAILURES, mark_constants, report_scores, require_finite
 from latenteditor.editing.guidance import Guidance, denoise, require_batch
 from latenteditor.editing.noise_schedule import NoiseSchedule, Timestep
-from latenteditor.editing.samplers import Sampler, require_sampler
+from latenteditor.editing.samplers import Sampler, require_sampler, sampler_timesteps
 
 SURVEY_BATCH = 8
 """Views that are scored together when all are surveyed; our choice. `max_batch` limits what passes the denoiser."""
@@ -148,7 +148,7 @@ def edit_from(
         ValueError: A number is not finite in what comes in. What comes out is for the caller to look at.
     """
     require_finite(rendered, "The scene renders numbers that are not finite: go back to a checkpoint.")
-    schedule = denoiser.noise_schedule
+    schedule, size = denoiser.noise_schedule, (rendered.shape[-2], rendered.shape[-1])
 
     def after_step(latents: Tensor, timestep: Timestep) -> Tensor:
         if on_step is not None:
@@ -161,7 +161,7 @@ def edit_from(
         denoiser,
         schedule.add_noise(rendered, noise, start),
         bases,
-        schedule.descending_timesteps(start, config.denoising_steps, (rendered.shape[-2], rendered.shape[-1])),
+        sampler_timesteps(config.sampler, schedule, start, config.denoising_steps, size),
         config.prompt,
         config.guidance,
         after_step,
@@ -396,7 +396,7 @@ def noise_range(config: EditConfig, schedule: NoiseSchedule) -> tuple[int, int]:
     if config.min_noise > config.max_noise:
         raise ValueError(f"The least noise of an edit, {config.min_noise}, exceeds the most, {config.max_noise}: swap.")
     low, high = schedule.timestep_at(config.min_noise), schedule.timestep_at(config.max_noise)
-    schedule.descending_timesteps(low, config.denoising_steps)
+    sampler_timesteps(config.sampler, schedule, low, config.denoising_steps)
     return low, high
 
 

@@ -122,14 +122,23 @@ class DiffusionSchedule:
         """The timestep that lies this far into the schedule: 0 is nearly clean, 1 is nearly pure noise."""
         return _timestep_at(fraction, self.num_timesteps)
 
-    def descending_timesteps(self, start: int, num_steps: int, size: Size | None = None) -> Sequence[Timestep]:
-        """`num_steps` evenly spaced timesteps, from `start` down to the first of the schedule, whatever the size."""
+    def descending_timesteps(
+        self, start: int, num_steps: int, size: Size | None = None, to_clean: bool = False
+    ) -> Sequence[Timestep]:
+        """`num_steps` evenly spaced timesteps from `start` down, whatever the size.
+
+        The last of them is the first of the schedule, or, `to_clean`, as far above that as they lie apart.
+        """
         if num_steps < 1 or start - self.first_timestep + 1 < num_steps:
             raise ValueError(
                 f"Cannot fit {num_steps} denoising steps between timestep {start} and {self.first_timestep}: "
                 f"take 1 to {max(start - self.first_timestep + 1, 1)} steps, or more noise."
             )
-        return torch.linspace(start, self.first_timestep, num_steps, dtype=torch.float64).round().int().tolist()
+        if to_clean:
+            spaced = torch.linspace(start, self.first_timestep - 1, num_steps + 1, dtype=torch.float64)[:-1]
+        else:
+            spaced = torch.linspace(start, self.first_timestep, num_steps, dtype=torch.float64)
+        return spaced.round().int().tolist()
 
     def add_noise(
         self,
@@ -204,8 +213,10 @@ class SigmaSchedule(DiffusionSchedule):
     sigma_at: Callable[[float], float] | None = None
     """Sigma as a function of the fraction of the schedule."""
 
-    def descending_timesteps(self, start: int, num_steps: int, size: Size | None = None) -> Sequence[Timestep]:
-        """`num_steps` evenly spaced timesteps, from `start` down to the first of the schedule, whatever the size."""
+    def descending_timesteps(
+        self, start: int, num_steps: int, size: Size | None = None, to_clean: bool = False
+    ) -> Sequence[Timestep]:
+        """`num_steps` evenly spaced timesteps, from `start` down to the first, which is all but clean in any case."""
         _require_steps(start, num_steps)
         return torch.linspace(start, self.first_timestep, num_steps, dtype=torch.float64).tolist()
 

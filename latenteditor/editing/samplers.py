@@ -12,12 +12,13 @@ order 2 with B(h) = exp(-h) - 1 ("bh2"), and once m_t is known it corrects x_t b
 """
 
 import math
+from collections.abc import Sequence
 from typing import Literal, NamedTuple, get_args
 
 from jaxtyping import Float
 from torch import Tensor
 
-from latenteditor.editing.noise_schedule import CLEAN, DiffusionSchedule, NoiseSchedule, Timestep
+from latenteditor.editing.noise_schedule import CLEAN, DiffusionSchedule, NoiseSchedule, Size, Timestep
 
 Sampler = Literal["ddim", "dpm++", "unipc"]
 
@@ -50,6 +51,22 @@ def require_sampler(sampler: str, schedule: NoiseSchedule) -> None:
             f"The sampler {sampler} is for diffusion models, and this editor is a flow model, which is sampled by "
             "Euler's steps: take ddim, which means them there."
         )
+
+
+def sampler_timesteps(
+    sampler: Sampler, schedule: NoiseSchedule, start: int, num_steps: int, size: Size | None = None
+) -> Sequence[Timestep]:
+    """`num_steps` timesteps from `start` down, the last before `CLEAN`, for latents of a size.
+
+    DDIM asks the denoiser even where hardly any noise is left, as in Instruct-NeRF2NeRF. The solvers do not, as in
+    diffusers: few steps are better spent where there is more of it.
+
+    Raises:
+        ValueError: So many steps do not fit.
+    """
+    if sampler == "ddim" or not isinstance(schedule, DiffusionSchedule):
+        return schedule.descending_timesteps(start, num_steps, size)
+    return schedule.descending_timesteps(start, num_steps, size, to_clean=True)
 
 
 def sample_step(

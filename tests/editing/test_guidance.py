@@ -94,7 +94,9 @@ def test_outside_its_interval_guidance_asks_for_one_prediction_of_each_view(inte
         timestep = denoiser.noise_schedule.timestep_at(fraction)
         predicted = predict_guided(denoiser, draw(0), draw(1), timestep, "hat", guidance)
         within = interval[0] <= fraction <= interval[1]
-        expected = predict_guided(Recorder(), draw(0), draw(1), timestep, "hat", Guidance(*(() if within else (1.0, 1.0))))
+        expected = predict_guided(
+            Recorder(), draw(0), draw(1), timestep, "hat", Guidance(*(() if within else (1.0, 1.0)))
+        )
         torch.testing.assert_close(predicted, expected)
     assert [len(call) for call in denoiser.calls] == rows
 

@@ -9,7 +9,7 @@ import torch
 from latenteditor.editing.editor import EditConfig, edit_from, edit_from_noise
 from latenteditor.editing.guidance import Guidance, denoise
 from latenteditor.editing.noise_schedule import CLEAN, DiffusionSchedule, FlowSchedule, sigma_schedule
-from latenteditor.editing.samplers import Taken, correct, require_sampler, sample_step
+from latenteditor.editing.samplers import Taken, correct, require_sampler, sample_step, sampler_timesteps
 from tests.editing.denoisers import KnownEdit, noise_schedule
 
 PREDICTION_TYPES = ["epsilon", "v_prediction", "sample"]
@@ -35,7 +35,8 @@ class Fixed:
 
 
 def theirs(sampler: str, prediction_type: str, final: str, timesteps: list[int]):
-    """A scheduler of diffusers at its defaults, but for these timesteps and for DDIM at the end of any run."""
+    """A scheduler of diffusers for these timesteps, which ends with DDIM however many there are, as it does by default
+    where no noise is left."""
     from diffusers.schedulers.scheduling_dpmsolver_multistep import DPMSolverMultistepScheduler
     from diffusers.schedulers.scheduling_unipc_multistep import UniPCMultistepScheduler
 
@@ -71,12 +72,34 @@ def test_every_step_is_that_of_diffusers(sampler, prediction_type, num_steps, st
     shares = noise_schedule().alphas_cumprod
     last = shares[0].item() if final == "sigma_min" else 1.0
     schedule = DiffusionSchedule(shares, prediction_type, last, first_timestep=1)
-    timesteps = list(schedule.descending_timesteps(start, num_steps))
+    timesteps = list(sampler_timesteps(sampler, schedule, start, num_steps))
     scheduler, network, latents = theirs(sampler, prediction_type, final, timesteps), Fixed(), draw(0)
     ours = run(sampler, schedule, network, latents, timesteps)
     for timestep, found in zip(timesteps, ours, strict=True):
         latents = scheduler.step(network(latents, timestep), timestep, latents).prev_sample
         torch.testing.assert_close(found, latents, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("num_steps", [1, 4, 7, 20])
+def test_the_solvers_timesteps_are_those_of_diffusers(num_steps):
+    from diffusers.schedulers.scheduling_dpmsolver_multistep import DPMSolverMultistepScheduler
+    from diffusers.schedulers.scheduling_unipc_multistep import UniPCMultistepScheduler
+
+    schedule = noise_schedule(first_timestep=1)
+    for sampler, kind in zip(SOLVERS, (DPMSolverMultistepScheduler, UniPCMultistepScheduler), strict=True):
+        scheduler = kind()
+        scheduler.set_timesteps(num_steps)
+        assert sampler_timesteps(sampler, schedule, 999, num_steps) == scheduler.timesteps.tolist()
+
+
+@pytest.mark.parametrize("first", [0, 1])
+@pytest.mark.parametrize("sampler", ["ddim", *SOLVERS])
+def test_timesteps_fall_to_the_first_of_the_schedule_however_little_room_there_is(sampler, first):
+    schedule = noise_schedule(first_timestep=first)
+    assert sampler_timesteps(sampler, schedule, 19 + first, 20) == list(range(19 + first, first - 1, -1))
+    with pytest.raises(ValueError, match="Cannot fit 21 denoising steps between timestep .* take 1 to 20 steps"):
+        sampler_timesteps(sampler, schedule, 19 + first, 21)
+    assert sampler_timesteps("ddim", FlowSchedule(), 999, 5) == FlowSchedule().descending_timesteps(999, 5)
 
 
 @pytest.mark.parametrize("sampler", ["ddim", *SOLVERS])
