@@ -29,6 +29,7 @@ COMMANDS = {
     "editor train": "Trains the built-in editor.",
     "editor evaluate": "Measures an editor on single views whose truth is known.",
     "editor sweep": "Compares settings of the delta mask on single views whose region is known.",
+    "editor samplers": "Compares samplers and their numbers of steps on single views whose truth is known.",
 }
 """What each subcommand does, in a line; it lies in the file of ``commands/`` of its name."""
 

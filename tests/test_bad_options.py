@@ -66,6 +66,16 @@ MISTAKES: list[tuple[str, Callable[[], Any], str]] = [
         "guidance.text is 1e[+]30: a number from 0",
     ),
     ("negative guidance", lambda: build(pipeline__edit__guidance__image=-1.5), r"guidance\.image is -1\.5: a number"),
+    (
+        "guidance beyond the schedule",
+        lambda: build(pipeline__edit__guidance__interval=(0.0, 1.2)),
+        r"guidance\.interval is \(0\.0, 1\.2\): a number from 0 to 1 fits",
+    ),
+    (
+        "guidance that ends before it begins",
+        lambda: build(pipeline__edit__guidance__interval=(0.8, 0.2)),
+        r"begins to act at the noise level 0\.8 and ends at 0\.2: swap",
+    ),
     ("too much noise", lambda: build(pipeline__edit__max_noise=1.5), r"max-noise is 1\.5: a number from 0 to 1 fits"),
     ("negative noise", lambda: build(pipeline__edit__min_noise=-0.1), r"min-noise is -0\.1: a number from 0 to 1 fits"),
     (

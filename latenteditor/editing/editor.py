@@ -22,6 +22,7 @@ from latenteditor.editing.denoiser import Denoiser
 from latenteditor.editing.failures import MOST_FAILURES, mark_constants, report_scores, require_finite
 from latenteditor.editing.guidance import Guidance, denoise, require_batch
 from latenteditor.editing.noise_schedule import NoiseSchedule, Timestep
+from latenteditor.editing.samplers import Sampler, require_sampler, sampler_timesteps
 
 SURVEY_BATCH = 8
 """Views that are scored together when all are surveyed; our choice. `max_batch` limits what passes the denoiser."""
@@ -111,7 +112,10 @@ class EditConfig:
     """Most noise an edit starts from, as a fraction of the schedule. Lower keeps every edit closer to what
     the scene shows now. From Instruct-NeRF2NeRF."""
     denoising_steps: int = 20
-    """DDIM steps of one edit, however much noise it starts from. From Instruct-NeRF2NeRF."""
+    """Steps of one edit, however much noise it starts from. From Instruct-NeRF2NeRF, where they are DDIM's."""
+    sampler: Sampler = "ddim"
+    """Whose steps they are: DDIM's, or those of DPM-Solver++(2M) or UniPC, which remember the steps before and come as
+    far in fewer. A flow model is sampled by Euler's, which "ddim" means there. From Instruct-NeRF2NeRF."""
     mask: Literal["per-view", "field", "none"] = "per-view"
     """Where a view may change: in the mask the delta module finds in that view, as in the paper; in the region on
     which the scores of all views agree in 3D, rendered from the relevance head of the field (latenteditor only); or
@@ -144,7 +148,7 @@ def edit_from(
         ValueError: A number is not finite in what comes in. What comes out is for the caller to look at.
     """
     require_finite(rendered, "The scene renders numbers that are not finite: go back to a checkpoint.")
-    schedule = denoiser.noise_schedule
+    schedule, size = denoiser.noise_schedule, (rendered.shape[-2], rendered.shape[-1])
 
     def after_step(latents: Tensor, timestep: Timestep) -> Tensor:
         if on_step is not None:
@@ -157,11 +161,12 @@ def edit_from(
         denoiser,
         schedule.add_noise(rendered, noise, start),
         bases,
-        schedule.descending_timesteps(start, config.denoising_steps, (rendered.shape[-2], rendered.shape[-1])),
+        sampler_timesteps(config.sampler, schedule, start, config.denoising_steps, size),
         config.prompt,
         config.guidance,
         after_step,
         config.max_batch,
+        config.sampler,
     )
     return blend(mask, edited, bases)
 
@@ -382,15 +387,16 @@ class LatentEditor:
 
 
 def noise_range(config: EditConfig, schedule: NoiseSchedule) -> tuple[int, int]:
-    """The timesteps between which an edit starts; even the least has room for the denoising steps.
+    """The timesteps between which an edit starts; even the least has room for the steps of the sampler.
 
     Raises:
-        ValueError: There is no such timestep, or no room.
+        ValueError: There is no such timestep, no room, or no such sampler for the schedule.
     """
+    require_sampler(config.sampler, schedule)
     if config.min_noise > config.max_noise:
         raise ValueError(f"The least noise of an edit, {config.min_noise}, exceeds the most, {config.max_noise}: swap.")
     low, high = schedule.timestep_at(config.min_noise), schedule.timestep_at(config.max_noise)
-    schedule.descending_timesteps(low, config.denoising_steps)
+    sampler_timesteps(config.sampler, schedule, low, config.denoising_steps)
     return low, high
 
 

@@ -122,14 +122,23 @@ class DiffusionSchedule:
         """The timestep that lies this far into the schedule: 0 is nearly clean, 1 is nearly pure noise."""
         return _timestep_at(fraction, self.num_timesteps)
 
-    def descending_timesteps(self, start: int, num_steps: int, size: Size | None = None) -> Sequence[Timestep]:
-        """`num_steps` evenly spaced timesteps, from `start` down to the first of the schedule, whatever the size."""
+    def descending_timesteps(
+        self, start: int, num_steps: int, size: Size | None = None, to_clean: bool = False
+    ) -> Sequence[Timestep]:
+        """`num_steps` evenly spaced timesteps from `start` down, whatever the size.
+
+        The last of them is the first of the schedule, or, `to_clean`, as far above that as they lie apart.
+        """
         if num_steps < 1 or start - self.first_timestep + 1 < num_steps:
             raise ValueError(
                 f"Cannot fit {num_steps} denoising steps between timestep {start} and {self.first_timestep}: "
                 f"take 1 to {max(start - self.first_timestep + 1, 1)} steps, or more noise."
             )
-        return torch.linspace(start, self.first_timestep, num_steps, dtype=torch.float64).round().int().tolist()
+        if to_clean:
+            spaced = torch.linspace(start, self.first_timestep - 1, num_steps + 1, dtype=torch.float64)[:-1]
+        else:
+            spaced = torch.linspace(start, self.first_timestep, num_steps, dtype=torch.float64)
+        return spaced.round().int().tolist()
 
     def add_noise(
         self,
@@ -138,7 +147,7 @@ class DiffusionSchedule:
         timestep: Timestep,
     ) -> Float[Tensor, "views channels rows columns"]:
         """x_t = sqrt(a) x + sqrt(1 - a) e."""
-        signal, spread = self._signal_and_spread(timestep)
+        signal, spread = self.signal_and_spread(timestep)
         return signal * clean + spread * noise
 
     def predict_clean(
@@ -148,7 +157,7 @@ class DiffusionSchedule:
         timestep: Timestep,
     ) -> Float[Tensor, "views channels rows columns"]:
         """The clean latent that the prediction implies. Latents are unbounded, so nothing is clipped."""
-        signal, spread = self._signal_and_spread(timestep)
+        signal, spread = self.signal_and_spread(timestep)
         if self.prediction_type == "epsilon":
             return (noisy - spread * prediction) / signal
         if self.prediction_type == "v_prediction":
@@ -162,7 +171,7 @@ class DiffusionSchedule:
         timestep: Timestep,
     ) -> Float[Tensor, "views channels rows columns"]:
         """The noise that the denoiser's prediction implies."""
-        signal, spread = self._signal_and_spread(timestep)
+        signal, spread = self.signal_and_spread(timestep)
         if self.prediction_type == "epsilon":
             return prediction
         if self.prediction_type == "v_prediction":
@@ -185,8 +194,8 @@ class DiffusionSchedule:
         """a, at a timestep before `CLEAN`."""
         return self.alphas_cumprod[int(timestep)].item()
 
-    def _signal_and_spread(self, timestep: Timestep) -> tuple[float, float]:
-        """sqrt(a) and sqrt(1 - a)."""
+    def signal_and_spread(self, timestep: Timestep) -> tuple[float, float]:
+        """sqrt(a) and sqrt(1 - a), the shares of x and e in x_t."""
         _require_timestep(timestep, self.num_timesteps)
         share = self.final_alpha_cumprod if timestep == CLEAN else self.share_at(timestep)
         return share**0.5, (1.0 - share) ** 0.5
@@ -204,8 +213,10 @@ class SigmaSchedule(DiffusionSchedule):
     sigma_at: Callable[[float], float] | None = None
     """Sigma as a function of the fraction of the schedule."""
 
-    def descending_timesteps(self, start: int, num_steps: int, size: Size | None = None) -> Sequence[Timestep]:
-        """`num_steps` evenly spaced timesteps, from `start` down to the first of the schedule, whatever the size."""
+    def descending_timesteps(
+        self, start: int, num_steps: int, size: Size | None = None, to_clean: bool = False
+    ) -> Sequence[Timestep]:
+        """`num_steps` evenly spaced timesteps, from `start` down to the first, which is all but clean in any case."""
         _require_steps(start, num_steps)
         return torch.linspace(start, self.first_timestep, num_steps, dtype=torch.float64).tolist()
 

@@ -71,7 +71,7 @@ def find_thresholds(edit: EditConfig, chosen: Sequence[float | None]) -> tuple[f
 def find_guidances(own: Guidance, texts: Sequence[float], images: Sequence[float]) -> list[Guidance]:
     """The guidance scales to try: every one for the text with every one for the image, or some around the own."""
     texts = texts or tuple(float(f"{own.text * share:.3g}") for share in (2 / 3, 1, 4 / 3))
-    return [Guidance(text, image) for image in images or (own.image,) for text in texts]
+    return [replace(own, text=text, image=image) for image in images or (own.image,) for text in texts]
 
 
 def preview_photograph(

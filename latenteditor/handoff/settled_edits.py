@@ -20,6 +20,7 @@ from latenteditor.editing.editor import LatentEditor
 from latenteditor.editing.failures import MOST_FAILURES, CannotEdit, mark_constants
 from latenteditor.editing.layers import Layer
 from latenteditor.editing.pixel_editor import PixelEditor
+from latenteditor.editing.samplers import sampler_timesteps
 from latenteditor.handoff.capture_views import CapturedView
 from latenteditor.handoff.coverage import choose_views
 from latenteditor.handoff.dataset import KeptOut
@@ -58,7 +59,7 @@ class SettledEdits:
         self._enter_latents: Callable[[Tensor], Latents] = owner.encode if self._of_images else _as_it_is
         schedule = self._editor.denoiser.noise_schedule
         self._start = schedule.timestep_at(noise)
-        schedule.descending_timesteps(self._start, self._config.denoising_steps)
+        sampler_timesteps(self._config.sampler, schedule, self._start, self._config.denoising_steps)
         self._chosen = None if views is None else self._choose(views)
 
     @property

@@ -81,6 +81,7 @@ RANGES: dict[str, Range] = {
     "pipeline.edit.max_batch": COUNT_OR_NONE,
     "pipeline.edit.guidance.text": Range(0, 100),
     "pipeline.edit.guidance.image": Range(0, 100),
+    "pipeline.edit.guidance.interval": SHARE,
     "pipeline.edit.min_noise": SHARE,
     "pipeline.edit.max_noise": SHARE,
     "pipeline.edit.denoising_steps": Range(1, 1000, whole=True),
@@ -206,6 +207,9 @@ def _of_edit(pipeline: Any) -> Iterator[str]:
         return
     if edit.min_noise > edit.max_noise:
         yield f"The least noise of an edit, {edit.min_noise}, exceeds the most, {edit.max_noise}: swap."
+    low, high = edit.guidance.interval
+    if low > high:
+        yield f"Guidance begins to act at the noise level {low} and ends at {high}: swap."
     if getattr(getattr(pipeline, "model", None), "composite", False) and edit.mask != "field":
         yield (
             "--pipeline.model.composite True shows the edit within the region that all views agree on, and there is "

@@ -15,6 +15,7 @@ from PIL import Image
 from latenteditor import cli
 from latenteditor.commands import preview as command
 from latenteditor.editing.editor import EditConfig
+from latenteditor.editing.guidance import Guidance
 from latenteditor.editing.metrics import mask_iou, psnr
 from latenteditor.editing.preview import preview
 from latenteditor.evaluation import photograph_preview, preview_picture
@@ -166,6 +167,8 @@ def test_what_is_not_asked_for_lies_around_the_edits_own_settings():
         (7.5, 1.5),
         (10, 1.5),
     ]
+    own = Guidance(3.0, 2.0, (0.2, 0.8))
+    assert find_guidances(own, (4.0,), ()) == [Guidance(4.0, 2.0, (0.2, 0.8))], "and act where its own do"
     low = command.parse_args(["--output", "a.png", "--edit.delta-mask.threshold", "0.1"]).edit
     assert find_thresholds(low, ()) == (0.0, 0.1, 0.3, None)
 

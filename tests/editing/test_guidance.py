@@ -5,11 +5,13 @@ from latenteditor.editing.denoiser import Conditions, Denoiser
 from latenteditor.editing.guidance import (
     Guidance,
     NoisePrediction,
+    denoise,
     predict_for_guidance,
     predict_guided,
     predict_in_batches,
     predict_with_and_without_prompt,
 )
+from latenteditor.editing.noise_schedule import FlowSchedule
 from tests.editing.denoisers import KnownEdit, noise_schedule
 
 
@@ -81,6 +83,49 @@ def test_guidance_of_one_asks_for_nothing_but_the_prediction_under_text_and_imag
     predicted = predict_guided(denoiser, draw(0), draw(1), 500, "hat", guidance)
     torch.testing.assert_close(predicted, expected)
     assert denoiser.calls[1:] == [["hat", "hat"]]
+
+
+@pytest.mark.parametrize(
+    ("interval", "rows"), [((0.0, 1.0), [6] * 5), ((0.2, 0.8), [2, 6, 6, 6, 2]), ((0.5, 0.5), [2, 2, 6, 2, 2])]
+)
+def test_outside_its_interval_guidance_asks_for_one_prediction_of_each_view(interval, rows):
+    denoiser, guidance = Recorder(), Guidance(interval=interval)
+    for fraction in (1.0, 0.8, 0.5, 0.2, 0.0):
+        timestep = denoiser.noise_schedule.timestep_at(fraction)
+        predicted = predict_guided(denoiser, draw(0), draw(1), timestep, "hat", guidance)
+        within = interval[0] <= fraction <= interval[1]
+        expected = predict_guided(
+            Recorder(), draw(0), draw(1), timestep, "hat", Guidance(*(() if within else (1.0, 1.0)))
+        )
+        torch.testing.assert_close(predicted, expected)
+    assert [len(call) for call in denoiser.calls] == rows
+
+
+def test_a_run_asks_for_fewer_rows_where_guidance_acts_in_an_interval():
+    denoiser, timesteps = KnownEdit(torch.ones(4, 3, 5)), noise_schedule().descending_timesteps(999, 10)
+    denoise(denoiser, draw(0), draw(1), timesteps, "paint it", Guidance(interval=(0.2, 0.8)))
+    assert denoiser.batch_sizes == [2] * 2 + [6] * 6 + [2] * 2, "one or three for each of two views"
+
+
+def test_two_branches_become_one_outside_the_interval():
+    denoiser = Recorder()
+    denoiser.conditions = Conditions(branches=2)
+    predict_guided(denoiser, draw(0), draw(1), 900, "hat", Guidance(interval=(0.0, 0.5)))
+    assert denoiser.calls == [["hat", "hat"]]
+
+
+@pytest.mark.parametrize("timestep", [0, 1, 500, 999])
+def test_guidance_acts_everywhere_unless_it_is_told_otherwise(timestep):
+    assert Guidance(3.0, 2.0).at(timestep, noise_schedule()) == Guidance(3.0, 2.0)
+    assert Guidance(3.0, 2.0).at(timestep - 0.5, FlowSchedule()) == Guidance(3.0, 2.0)
+
+
+@pytest.mark.parametrize(
+    ("interval", "message"), [((0.8, 0.2), r"0\.8 and ends at 0\.2: swap"), ((0.0, 1.5), "not 1.5")]
+)
+def test_what_is_no_interval_is_refused(interval, message):
+    with pytest.raises(ValueError, match=message):
+        predict_guided(Recorder(), draw(0), draw(1), 500, "hat", Guidance(interval=interval))
 
 
 def test_the_mask_asks_once_for_two_predictions_of_each_view():
