@@ -20,6 +20,8 @@ COLOURS = {
     "in2n": "tab:red",
     "in2n-mask": "tab:orange",
     "in2n-mask-waits": "tab:olive",
+    "black-box": "tab:green",
+    "black-box-repainting": "darkseagreen",
     "alone": "tab:gray",
     "refit": "tab:brown",
     "truth": "tab:pink",

@@ -22,9 +22,9 @@ Representation = Literal["latents", "colours"]
 Loop = Literal["none", "short", "whole"]
 """How long a scene of latents is edited before its finish: hardly, for `sharp_edit_steps`, or for `edit_steps`."""
 Mask = Literal["per-view", "field", "none"]
-FinishOf = Literal["edit", "photographs", "truth"]
-"""What a scene of colours is finished on: what a scene of latents was edited to, the capture's own photographs, or what
-they should become."""
+FinishOf = Literal["edit", "pictures", "photographs", "truth"]
+"""What a scene of colours is finished on: what a scene of latents was edited to, what a black box makes of the
+photographs, these as they are, or what they should become."""
 MethodName = Literal[
     "latenteditor-sharp",
     "latenteditor-once",
@@ -35,6 +35,8 @@ MethodName = Literal[
     "in2n",
     "in2n-mask",
     "in2n-mask-waits",
+    "black-box",
+    "black-box-repainting",
     "alone",
     "refit",
     "truth",
@@ -54,6 +56,8 @@ class Method(NamedTuple):
     """What its scene of colours is finished on; None where it is edited itself."""
     loop: Loop = "short"
     """How long that scene is edited first. After all of an edit, views settle: see `SETTLE_NOISE`."""
+    black_box: str = ""
+    """Which of `latenteditor.benchmark.black_boxes` makes the pictures."""
 
 
 METHODS: dict[MethodName, Method | None] = {
@@ -66,14 +70,17 @@ METHODS: dict[MethodName, Method | None] = {
     "in2n": Method("colours", "none", waits=False),
     "in2n-mask": Method("colours", "per-view", waits=False),
     "in2n-mask-waits": Method("colours", "per-view", waits=True),
+    "black-box": Method("colours", "per-view", waits=True, finish="pictures", black_box="miniature"),
+    "black-box-repainting": Method("colours", "per-view", waits=True, finish="pictures", black_box="repainting"),
     "alone": None,
     "refit": Method("colours", "none", waits=False, finish="photographs"),
     "truth": Method("colours", "none", waits=False, finish="truth"),
 }
 """By name. `latenteditor-once` edits each view once, from noise; `latenteditor-settled` edits again and again, and then
-lets views settle from less noise, as `latenteditor edit` does. `alone` has no scene: each held-out photograph is edited
-by itself, from noise. `refit` and `truth` edit nothing: a finish on the photographs as they are says what a finish by
-itself changes, and one on the true photographs what it could come to at best."""
+lets views settle from less noise, as `latenteditor edit` does. `black-box` is the same editor without a scene of
+latents, whole photographs in and out, and `black-box-repainting` repaints each at random besides. `alone` has no scene:
+each held-out photograph is edited by itself, from noise. `refit` and `truth` edit nothing: a finish on the photographs
+as they are says what a finish by itself changes, and one on the true photographs what it could come to at best."""
 
 NEVER = 1 << 30
 """Steps between things that no run of the benchmark should spend time on."""

@@ -1,27 +1,34 @@
 """Runs that end with a finish in colours: `latenteditor-sharp`, and those that say what a finish does by itself.
 
-`latenteditor-sharp` is a short edit in latents, views edited from it, and the finish on those. `refit` is finished on
-the photographs as they are, and `truth` on what they should become.
+`latenteditor-sharp` is a short edit in latents, views edited from it, and the finish on those. `black-box` is finished
+on what a function makes of the photographs, `refit` on these as they are, and `truth` on what they should become.
 """
 
 import math
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
+from latenteditor.benchmark import black_boxes
 from latenteditor.benchmark.curves import Point
 from latenteditor.benchmark.jobs import PICTURE, Job, call_after_steps, checkpoints, costs, set_up_edit, write_row
 from latenteditor.benchmark.quality import masks_iou, quality, render
 from latenteditor.benchmark.settings import METHODS, edit_config, finish_noise
 from latenteditor.benchmark.stopwatch import Stopwatch
+from latenteditor.black_box.settings import BlackBoxConfig
+from latenteditor.editing.black_box import Calls
+from latenteditor.editing.metrics import mask_iou
 from latenteditor.handoff.capture_views import CapturedView, read_capture
-from latenteditor.handoff.dataset import describe_written, write_photographs, write_transforms
+from latenteditor.handoff.dataset import IMAGES, WrittenView, describe_written, write_photographs, write_transforms
 from latenteditor.handoff.finish import DENSE, Finish, set_up_finish
 from latenteditor.handoff.overlay import Overlay
+from latenteditor.handoff.region_rays import edit_mask_of
 from latenteditor.handoff.write import WriteConfig, write_edited_dataset, write_pipeline
+from latenteditor.handoff.write_pictures import PictureConfig, write_pictures_of
 from latenteditor.nerf.loaded_run import load_run
 from latenteditor.pictures import read_image, read_regions, to_picture
 from latenteditor.worlds.dataset import truth_folder
@@ -51,7 +58,7 @@ def edit_and_finish(job: Job, folder: Path) -> dict[str, Any]:
     method = METHODS[job.method] if job.method else None
     assert method is not None and method.finish is not None
     colours = checkpoints(_known(job.base), "colours").parent / "config.yml"
-    write = {"edit": _edit, "photographs": _keep, "truth": _tell}[method.finish]
+    write = {"edit": _edit, "pictures": _ask, "photographs": _keep, "truth": _tell}[method.finish]
     written = write(job, folder, setup, watch, colours)
     with setup.running():
         steps = job.settings.sharp_finish_steps
@@ -90,6 +97,34 @@ def _edit(job: Job, folder: Path, setup: Stopwatch, watch: Stopwatch, colours: P
     edits = pipeline.update.progress.edits + sum(view.share > 0 for view in written)
     iou = masks_iou(pipeline, job.world, job.prompt)
     return _Written(config.get_base_dir() / "config.yml", edits, iou, pipeline.update.progress.seconds_per_edit)
+
+
+def _ask(job: Job, folder: Path, setup: Stopwatch, watch: Stopwatch, colours: Path) -> _Written:
+    """The photographs as a black box makes them, where they agree that something changed."""
+    method = METHODS[job.method] if job.method else None
+    assert method is not None
+    with setup.running():
+        pipeline = load_run(colours).pipeline
+    edit = replace(job.settings.edit, prompt=job.prompt, model=f"{black_boxes.__name__}:{method.black_box}")
+    how = PictureConfig(edit, BlackBoxConfig(kept=folder / "pictures"), image_size=None)
+    (folder / DATASET).mkdir()
+    with watch.running():
+        written = write_pictures_of(pipeline, folder / DATASET, how, Calls(), {})
+    trained = [each for each in written if each.view.train_index is not None]
+    iou = _written_iou(folder / DATASET, trained, job)
+    return _Written(colours, len(trained), iou, watch.seconds / len(trained))
+
+
+def _written_iou(dataset: Path, written: Sequence[WrittenView], job: Job) -> float:
+    """The masks of written photographs against the true region; the mean over views that see it."""
+    names = [each.view.photograph.name for each in written]
+    regions = read_regions(truth_folder(job.world, job.prompt) / "region", names)
+    masks = [edit_mask_of(dataset / IMAGES / each.name, dataset) for each in written]
+    found = [
+        torch.zeros_like(region, dtype=torch.bool) if mask is None else read_image(mask)[:1] > 0.5
+        for mask, region in zip(masks, regions, strict=True)
+    ]
+    return mask_iou(torch.stack(found), regions)[regions.flatten(1).any(dim=1)].mean().item()
 
 
 def _keep(job: Job, folder: Path, setup: Stopwatch, watch: Stopwatch, colours: Path) -> _Written:
