@@ -94,7 +94,7 @@ class PictureEdits:
         if sights is None:
             self.regions = [torch.ones(1, *cells_of(camera), dtype=torch.bool) for camera in cameras]
             return
-        seen = [in_cells(edit.seen, camera) > 0.5 for edit, camera in zip(edits, cameras, strict=True)]
+        seen = [in_cells(edit.seen.float(), camera) > 0.5 for edit, camera in zip(edits, cameras, strict=True)]
         self.regions = [tidy(region) for region in agree(sights, self._relevance, seen, share)]
 
 

@@ -170,7 +170,7 @@ def scaled(changes: Sequence[Float[Tensor, "1 _ _"] | None]) -> list[Float[Tenso
 
 def in_cells(image: Float[Tensor, "1 height width"], camera: Cameras) -> Float[Tensor, "rows columns"]:
     """The mean over each cell of a view."""
-    return F.adaptive_avg_pool2d(image[None].float(), cells_of(camera))[0, 0]
+    return F.adaptive_avg_pool2d(image[None], cells_of(camera))[0, 0]
 
 
 def cells_of(camera: Cameras) -> tuple[int, int]:

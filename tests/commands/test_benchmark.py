@@ -7,8 +7,9 @@ from pathlib import Path
 import imageio.v3 as iio
 import pytest
 import torch
+from PIL import Image, ImageOps
 
-from latenteditor.benchmark import runs
+from latenteditor.benchmark import black_boxes, runs
 from latenteditor.benchmark.jobs import Job
 from latenteditor.cli import main
 from latenteditor.pictures import LINE
@@ -25,17 +26,42 @@ def small(model: Path) -> list[str]:
     return f"{editor} {sizes} {in2n} {methods} {rest}".split()
 
 
-def test_a_benchmark_measures_every_method_and_goes_on_where_it_was(
-    tiny_instruct_pix2pix_folder, tmp_path, monkeypatch
-):
-    performed = []
+@pytest.fixture
+def performed(monkeypatch) -> list[str]:
+    """Lets runs be done in this process, because each in its own would import for ten seconds; names them."""
+    done = []
 
     def perform(job: Job, folder: Path) -> None:
-        """In this process, because each of four others would import for ten seconds."""
-        performed.append(folder.name)
+        done.append(folder.name)
         runs.perform(job, folder)
 
     monkeypatch.setattr(runs, "_in_own_process", perform)
+    return done
+
+
+def test_an_editor_of_whole_pictures_needs_no_scene_of_latents(
+    tiny_instruct_pix2pix_folder, tmp_path, monkeypatch, performed
+):
+    def invert(image: Image.Image, prompt: str, seed: int = 0) -> Image.Image:
+        """A corner inverted."""
+        corner = (image.width // 2, image.height // 2, image.width, image.height)
+        edited = image.copy()
+        edited.paste(ImageOps.invert(image.crop(corner)), corner)
+        return edited
+
+    monkeypatch.setattr(black_boxes, "miniature", invert)
+    sizes = "--size 64 --methods black-box --max-res 24"
+    main(["benchmark", "--output", str(tmp_path), *small(tiny_instruct_pix2pix_folder), *sizes.split()])
+    assert performed == ["colours", "black-box"]
+    (run,) = json.loads((tmp_path / "results.json").read_text())["runs"]
+    assert run["points"][-1]["view_edits"] == 4 and run["points"][-1]["mask_iou"] is not None
+    (dataset,) = tmp_path.glob("*/make-*/black-box/dataset")
+    assert (dataset / "transforms.json").is_file() and any((dataset.parent / "pictures").rglob("*.png"))
+
+
+def test_a_benchmark_measures_every_method_and_goes_on_where_it_was(
+    tiny_instruct_pix2pix_folder, tmp_path, monkeypatch, performed
+):
     words = ["benchmark", "--output", str(tmp_path), *small(tiny_instruct_pix2pix_folder)]
     main(words)
     assert performed == ["latents", "latenteditor", "colours", "in2n", "refit", "truth"]
