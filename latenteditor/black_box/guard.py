@@ -51,7 +51,9 @@ class GuardedEdit:
 class Guard:
     """Edits photographs by a black box, and lets nothing through that does not lie over its photograph."""
 
-    def __init__(self, kept: KeptPictures, attempts: int, seed: int, match: bool = True) -> None:
+    def __init__(
+        self, kept: KeptPictures, attempts: int, seed: int, match: bool = True, neighbours: bool = False
+    ) -> None:
         """Asks nothing yet.
 
         Args:
@@ -59,8 +61,10 @@ class Guard:
             attempts: Tries for each photograph.
             seed: All seeds follow from it.
             match: Whether the photograph's light is put back. Not where light is what is edited.
+            neighbours: Whether views are edited with others that are finished.
         """
         self._kept, self._attempts, self._seed, self._match = kept, attempts, seed, match
+        self.neighbours = neighbours
 
     def edit(
         self,
@@ -68,6 +72,7 @@ class Guard:
         view: int,
         instruction: str,
         references: Sequence[Float[Tensor, "3 _ _"]] = (),
+        start: Float[Tensor, "3 height width"] | None = None,
     ) -> GuardedEdit:
         """The first result that can be laid over the photograph.
 
@@ -76,15 +81,17 @@ class Guard:
             view: Its number, from which its seeds follow.
             instruction: What to change.
             references: Finished pictures of other views, nearest first.
+            start: What the editor is given in the photograph's place, which lies over it.
 
         Raises:
             ValueError: The editor will give nothing at all.
         """
         started, rejected = perf_counter(), []
+        given = photograph if start is None else start
         for attempt in range(self._attempts):
             seed = self.seed_of(view, attempt)
             try:
-                made = self._kept.edit_picture(photograph, instruction, seed, references)
+                made = self._kept.edit_picture(given, instruction, seed, references)
             except NoPicture as nothing:
                 rejected.append(Rejected(seed, str(nothing)))
                 continue
@@ -92,7 +99,7 @@ class Guard:
             if found.picture is not None:
                 return _with(found, rejected, started)
             assert found.registration is not None
-            file = self._kept.file(photograph, instruction, seed, references)
+            file = self._kept.file(given, instruction, seed, references)
             rejected.append(Rejected(seed, found.registration.fault or "", file))
         return _with(_nothing(photograph), rejected, started)
 
@@ -119,7 +126,8 @@ class Guard:
             for view, photograph in enumerate(photographs)
             if not self._kept.file(photograph, instruction, self.seed_of(view, 0)).is_file()
         ]
-        needed = max(0, len(asked) - (calls.made if self._kept.editor.most_references else 0))
+        # A first try that has neighbours beside it, or in it, is kept by another name.
+        needed = max(0, len(asked) - (calls.made if self.neighbours else 0))
         if calls.made + needed > calls.most:
             raise ValueError(
                 f"{needed} photographs need a call each, at least, and {calls.most - calls.made} of {calls.most} are "

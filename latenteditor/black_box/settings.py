@@ -26,6 +26,9 @@ class BlackBoxConfig:
     photograph. Our choice."""
     num_references: int = 2
     """Finished neighbours that an editor of several pictures is shown; 0 edits each view by itself. Our choice."""
+    warp: bool = False
+    """Whether an editor of one picture is given each photograph with the edits of its finished neighbours laid in by
+    the scene's depth, so that it goes on from them."""
     agreement: float = 0.35
     """Share of the views that see a place, beyond what they change everywhere, which must have changed it for it to be
     part of the edit. Higher leaves out what few views show, lower lets in what an editor repaints. Measured by us."""

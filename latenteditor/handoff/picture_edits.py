@@ -28,6 +28,7 @@ from latenteditor.handoff.overlay import WIDENED, Overlay, lay_over, soft_region
 from latenteditor.nerf.change_agreement import Sight, agree, cells_of, in_cells, scaled
 from latenteditor.nerf.photograph_files import read_picture
 from latenteditor.nerf.photographs import resize_cameras
+from latenteditor.nerf.warped_edits import Finished, warp_edits
 from latenteditor.networks.autoencoder import resize, working_size
 from latenteditor.pictures import read_image
 
@@ -111,8 +112,21 @@ def working_views(capture: Capture, image_size: int | None) -> list[View]:
     return [found[index] for index in sorted(found)]
 
 
-def edit_views(guard: Guard, views: Sequence[View], instruction: str, config: BlackBoxConfig) -> dict[int, GuardedEdit]:
+def edit_views(
+    guard: Guard,
+    views: Sequence[View],
+    instruction: str,
+    config: BlackBoxConfig,
+    sights: Sequence[Sight] | None = None,
+) -> dict[int, GuardedEdit]:
     """Every view edited, from the key view on, and told as it is.
+
+    Args:
+        guard: Asks the editor.
+        views: The photographs.
+        instruction: What to change.
+        config: How the editor is used.
+        sights: What each view meets, where an editor of one picture goes on from its neighbours' edits.
 
     Raises:
         ValueError: There is no such key view, the reference fits none, or the editor will give nothing.
@@ -123,11 +137,21 @@ def edit_views(guard: Guard, views: Sequence[View], instruction: str, config: Bl
     first = _find_key_view(views, config.key_view, positions) if first is None else first
     for number, turn in enumerate(order_views(positions, first), start=1):
         if turn.view not in edits:
-            finished = [edits[each].picture for each in turn.neighbours]
-            references = [picture for picture in finished if picture is not None][: config.num_references]
-            edits[turn.view] = guard.edit(views[turn.view].image, turn.view, instruction, references)
+            near = [each for each in turn.neighbours if edits[each].picture is not None][: config.num_references]
+            image, start = views[turn.view].image, None
+            if sights is not None:
+                start = warp_edits(image, sights[turn.view], [_finished(sights[each], edits[each]) for each in near])
+            references = [picture for picture in (edits[each].picture for each in near) if picture is not None]
+            edits[turn.view] = guard.edit(image, turn.view, instruction, references, start)
         CONSOLE.print(f"Picture {number} of {len(views)}: {_told(views[turn.view], edits[turn.view])}")
     return edits
+
+
+def _finished(sight: Sight, edit: GuardedEdit) -> Finished:
+    """A finished view, from which others go on."""
+    picture, (relevance,) = edit.picture, scaled([edit.change])
+    assert picture is not None and relevance is not None
+    return Finished(sight, picture, relevance)
 
 
 def rejections(views: Sequence[View], edits: Mapping[int, GuardedEdit]) -> list[dict[str, Any]]:

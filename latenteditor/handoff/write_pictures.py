@@ -25,7 +25,7 @@ from latenteditor.handoff.dataset import (
     write_transforms,
 )
 from latenteditor.handoff.picture_edits import PictureEdits, View, edit_views, rejections, working_views
-from latenteditor.nerf.change_agreement import look
+from latenteditor.nerf.change_agreement import camera_of_cells, look
 from latenteditor.nerf.loaded_run import load_run
 from latenteditor.networks.black_boxes import load_black_box
 
@@ -105,12 +105,15 @@ def write_pictures_of(
     capture = read_capture(datamanager)
     kept = KeptPictures(_load(how, calls, pipeline.device), folder_of_pictures(how.black_box))
     everywhere = how.edit.mask == "none"
-    guard = Guard(kept, how.black_box.attempts, how.edit.seed, match=not everywhere)
+    warp = how.black_box.warp and kept.editor.most_references == 0 and how.black_box.num_references > 0
+    neighbours = warp or kept.editor.most_references > 0
+    guard = Guard(kept, how.black_box.attempts, how.edit.seed, match=not everywhere, neighbours=neighbours)
     views = working_views(capture, how.image_size)
     guard.require_calls([view.image for view in views], how.edit.prompt, calls)
     model: Any = pipeline.model
-    sights = None if everywhere else [look(model, view.camera) for view in views]
-    edits = PictureEdits(views, edit_views(guard, views, how.edit.prompt, how.black_box))
+    sights = None if everywhere else [look(model, camera_of_cells(view.camera)) for view in views]
+    depths = [look(model, view.camera) for view in views] if warp else None
+    edits = PictureEdits(views, edit_views(guard, views, how.edit.prompt, how.black_box, depths))
     edits.agree(sights, how.black_box.agreement)
     written = write_photographs(folder, capture, edits.overlay)
     write_transforms(folder, describe_written(folder, capture, written))

@@ -43,10 +43,10 @@ EVERYWHERE = 0.5
 
 
 class Sight(NamedTuple):
-    """What a view meets in the middle of each of its cells."""
+    """What a view meets in the middle of each of its pixels, or of its cells."""
 
     camera: PerspectiveCamera
-    """In pixels that are the cells."""
+    """Of that many pixels."""
     directions: Float[Tensor, "rows columns 3"]
     """Of the rays, unit vectors."""
     distance: Float[Tensor, "rows columns"]
@@ -55,7 +55,7 @@ class Sight(NamedTuple):
 
 @torch.no_grad()
 def look(model: NerfactoModel, camera: Cameras) -> Sight:
-    """What a camera meets of an unedited scene.
+    """What a camera meets of an unedited scene, pixel by pixel.
 
     Args:
         model: The scene.
@@ -71,11 +71,11 @@ def look(model: NerfactoModel, camera: Cameras) -> Sight:
         )
     if (camera.camera_type != CameraType.PERSPECTIVE.value).any():
         raise ValueError("Views agree through perspective cameras alone: undistort the photographs first.")
-    cells: Any = resize_cameras(camera, [cells_of(camera)]).to(model.device)
+    there: Any = camera.to(model.device)
     with evaluation(model):
-        depth = model.get_outputs_for_camera(cells)["depth"][..., 0]
-    directions = cells.generate_rays(camera_indices=0, keep_shape=True).directions
-    return Sight(perspective_camera(cells), directions, depth)
+        depth = model.get_outputs_for_camera(there)["depth"][..., 0]
+    directions = there.generate_rays(camera_indices=0, keep_shape=True).directions
+    return Sight(perspective_camera(there), directions, depth)
 
 
 def agree(
@@ -171,6 +171,11 @@ def scaled(changes: Sequence[Float[Tensor, "1 _ _"] | None]) -> list[Float[Tenso
 def in_cells(image: Float[Tensor, "1 height width"], camera: Cameras) -> Float[Tensor, "rows columns"]:
     """The mean over each cell of a view."""
     return F.adaptive_avg_pool2d(image[None], cells_of(camera))[0, 0]
+
+
+def camera_of_cells(camera: Cameras) -> Cameras:
+    """A camera whose pixels are the cells of another."""
+    return resize_cameras(camera, [cells_of(camera)])
 
 
 def cells_of(camera: Cameras) -> tuple[int, int]:

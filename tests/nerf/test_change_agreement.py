@@ -12,6 +12,7 @@ from latenteditor.editing.metrics import mask_iou
 from latenteditor.handoff.overlay import tidy
 from latenteditor.nerf.change_agreement import Sight, agree, in_cells, look, scaled
 from latenteditor.nerf.projection import PerspectiveCamera
+from latenteditor.nerf.warped_edits import Finished, warp_edits
 from latenteditor.worlds.dataset import dome_cameras
 from latenteditor.worlds.instructions import Instruction
 from latenteditor.worlds.render import Tracer
@@ -159,3 +160,17 @@ def test_cameras_that_are_no_perspective_ones_are_refused_in_a_sentence(reconstr
     fisheye.camera_type = torch.full_like(fisheye.camera_type, CameraType.FISHEYE.value)
     with pytest.raises(ValueError, match="undistort the photographs first"):
         look(reconstructed_run.pipeline.model, fisheye)
+
+
+def test_a_neighbours_edit_lies_on_the_surface_that_both_see(cameras, views, sights):
+    instruction, one, others = Instruction((0,), colour="green"), 0, (1, NUM_VIEWS - 1)
+    before = [torch_of(hits.shade(hits.world)).permute(2, 0, 1) for hits in views]
+    edits = [torch_of(follow(instruction, hits)[0]).permute(2, 0, 1) for hits in views]
+    relevance, regions = changes_of(views, instruction)
+    finished = [Finished(sights[other], edits[other], relevance[other][None]) for other in others]
+    warped = warp_edits(before[one], sights[one], finished)
+    region = regions[one]
+    assert region.any()
+    assert (warped - edits[one]).abs()[:, region].mean() < 0.7 * (before[one] - edits[one]).abs()[:, region].mean()
+    assert (warped - before[one]).abs()[:, ~region].mean() < 0.01
+    assert torch.equal(warp_edits(before[one], sights[one], []), before[one])
