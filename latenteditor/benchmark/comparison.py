@@ -30,7 +30,7 @@ from latenteditor.benchmark.report import BASELINE, Edit, machine, markdown, sum
 from latenteditor.benchmark.runs import run_job
 from latenteditor.benchmark.settings import METHODS, BenchmarkConfig, MethodName, Representation, reconstruction_steps
 from latenteditor.benchmark.world_runs import WorldFolder, require_editor
-from latenteditor.devices import default_device
+from latenteditor.devices import default_device, half_dtype
 from latenteditor.figures import write_figures
 from latenteditor.networks.perceptual import load_perceptual_distance
 from latenteditor.pictures import grid, read_image, write_picture
@@ -310,7 +310,7 @@ def notes(config: ComparisonConfig, results: Sequence[dict[str, Any]]) -> list[s
         f"{config.num_views} training and {config.num_held_out} held-out views of {config.size}x{config.size} pixels.",
         f"Latents: {config.reconstruction_steps} steps of reconstruction. Colours: {colours}.",
         _note_on_in2n(config),
-        f"All methods: editor {edit.model} in {16 if edit.half_precision else 32} bits, noise {edit.min_noise} to "
+        f"All methods: editor {edit.model} in {_bits(config)} bits, noise {edit.min_noise} to "
         f"{edit.max_noise}, {edit.denoising_steps} denoising steps, guidance {edit.guidance.text} (text) and "
         f"{edit.guidance.image} (image), a view every {config.steps_per_edit} steps. `alone` edits each held-out "
         f"photograph alone, from noise {edit.max_noise}.",
@@ -338,3 +338,8 @@ def write_overview_of_views(file: Path, data: Path, prompt: str, rows: Sequence[
     views = read_held_out(data, prompt)
     known = [torch.cat(list(images), dim=2) for images in (views.photographs, views.truth)]
     write_picture(file, grid([[row] for row in (*known, *map(read_image, rows))]))
+
+
+def _bits(config: ComparisonConfig) -> int:
+    """Of the numbers that the editor computes in."""
+    return torch.finfo(half_dtype(config.device)).bits if config.edit.half_precision else 32

@@ -96,7 +96,8 @@ class EditConfig:
     """What edits: the hub id or folder of an InstructPix2Pix, FLUX.1-Kontext, FLUX.2-klein or Qwen-Image-Edit in the
     diffusers format, or "miniature" for the built-in one. `latenteditor editors` lists them."""
     half_precision: bool = False
-    """Runs the denoiser in 16-bit numbers: half the memory, faster, and usually as good."""
+    """Runs the denoiser in 16-bit numbers: half the memory, faster, and usually as good. A CPU without instructions for
+    them computes in 32 bits all the same, and says so."""
     cpu_offload: bool = False
     """Keeps the denoiser's weights in main memory and moves each part over when it is needed: least memory,
     slowest."""

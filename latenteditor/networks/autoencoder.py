@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from latenteditor.devices import half_dtype
 from latenteditor.networks.models import read_model_file, resolve_model, why_unread
 from latenteditor.networks.taesd import StateDictFiles, TinyAutoencoder, find_state_dicts, load_tiny_autoencoder
 
@@ -166,16 +167,14 @@ def load_autoencoder(model: str, device: torch.device | str, half_precision: boo
     Args:
         model: What `read_autoencoder_config` takes.
         device: Where it computes.
-        half_precision: Compute in float16; in bfloat16 on a CPU, or where the autoencoder's config says that
-            float16 overflows.
+        half_precision: Compute in float16; in bfloat16 on a CPU that is quick with it, or where the autoencoder's
+            config says that float16 overflows.
 
     Raises:
         ValueError: If there is no such model, no autoencoder in it, or its weights are missing.
     """
     config = read_autoencoder_config(model)
-    dtype = torch.float32
-    if half_precision:
-        dtype = torch.bfloat16 if config.overflows_in_half or torch.device(device).type == "cpu" else torch.float16
+    dtype = half_dtype(device, config.overflows_in_half) if half_precision else torch.float32
     files = _state_dicts(model) if config.class_name == TinyAutoencoder.__name__ else None
     network = _load_of_diffusers(model, config, dtype) if files is None else load_tiny_autoencoder(files).to(dtype)
     return Autoencoder(network.to(device), config)

@@ -19,6 +19,7 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
+from latenteditor.devices import half_dtype
 from latenteditor.editing.black_box import (
     BlackBox,
     Calls,
@@ -247,7 +248,7 @@ def _load_pipeline(model: str, device: torch.device | str, half_precision: bool,
             f"'{model}' is a {class_name}, which diffusers {diffusers.__version__} does not have: upgrade diffusers or "
             "pass another editor."
         )
-    dtype = torch.bfloat16 if half_precision else torch.float32
+    dtype = half_dtype(device, overflows_in_half=True) if half_precision else torch.float32
     try:
         pipeline = pipeline_class.from_pretrained(resolve_model(model), torch_dtype=dtype)
     except (OSError, ValueError) as error:

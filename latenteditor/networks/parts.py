@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from latenteditor.devices import half_dtype
 from latenteditor.networks.models import read_model_file, resolve_model, why_unread
 
 
@@ -100,10 +101,8 @@ def load_part(loaded_class: Any, model: str, subfolder: str, **options: Any) -> 
 
 
 def precision(device: torch.device, half_precision: bool, overflows_in_half: bool = False) -> torch.dtype:
-    """The numbers to compute in. float16 is slow or missing on a CPU, and some networks leave its range."""
-    if not half_precision:
-        return torch.float32
-    return torch.bfloat16 if overflows_in_half or device.type == "cpu" else torch.float16
+    """The numbers to compute in."""
+    return half_dtype(device, overflows_in_half) if half_precision else torch.float32
 
 
 def place(network: nn.Module, device: torch.device, cpu_offload: bool) -> nn.Module:

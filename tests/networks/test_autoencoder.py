@@ -7,6 +7,7 @@ from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.models.autoencoders.autoencoder_tiny import AutoencoderTiny
 from safetensors.torch import save_file
 
+from latenteditor import devices
 from latenteditor.networks import autoencoder as autoencoder_module
 from latenteditor.networks.autoencoder import load_autoencoder, read_autoencoder_config, working_size
 
@@ -135,7 +136,8 @@ def test_a_pipelines_vae_is_found(tmp_path):
     assert load_autoencoder(str(tmp_path), "cpu").encode(some_images()).shape == (2, 4, 4, 6)
 
 
-def test_half_precision_on_a_cpu_gives_back_the_precision_it_got(tmp_path):
+def test_half_precision_on_a_cpu_gives_back_the_precision_it_got(tmp_path, monkeypatch):
+    monkeypatch.setattr(devices, "is_slow_in_half", lambda: False)
     save_tiny(tmp_path)
     autoencoder = load_autoencoder(str(tmp_path), "cpu", half_precision=True)
     full = load_autoencoder(str(tmp_path), "cpu").encode(some_images())
@@ -145,7 +147,8 @@ def test_half_precision_on_a_cpu_gives_back_the_precision_it_got(tmp_path):
     assert (latents - full).abs().max() < 0.05 * full.abs().max()
 
 
-def test_the_fingerprint_follows_weights_and_precision(tmp_path):
+def test_the_fingerprint_follows_weights_and_precision(tmp_path, monkeypatch):
+    monkeypatch.setattr(devices, "is_slow_in_half", lambda: False)
     network = save_tiny(tmp_path)
     before = load_autoencoder(str(tmp_path), "cpu").fingerprint
     assert load_autoencoder(str(tmp_path), "cpu").fingerprint == before

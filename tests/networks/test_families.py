@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+from latenteditor import devices
 from latenteditor.editing.delta_mask import DeltaMaskConfig, delta_score
 from latenteditor.editing.denoiser import EMPTY_PROMPT, Denoiser
 from latenteditor.editing.noise_schedule import NoiseSchedule
@@ -58,7 +59,8 @@ def test_the_delta_score_is_where_the_prompt_tells_and_nowhere_without_one(edito
 
 
 @ONE_OF_EACH
-def test_half_precision_and_offloaded_weights_predict_nearly_the_same(editor):
+def test_half_precision_and_offloaded_weights_predict_nearly_the_same(editor, monkeypatch):
+    monkeypatch.setattr(devices, "is_slow_in_half", lambda: False)
     _, _, model = editor
     whole = load_denoiser(str(model), "cpu")
     half = load_denoiser(str(model), "cpu", half_precision=True)

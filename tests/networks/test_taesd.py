@@ -6,6 +6,7 @@ from diffusers.models.autoencoders.autoencoder_tiny import AutoencoderTiny
 from safetensors.torch import save_file
 from torch.nn import functional
 
+from latenteditor import devices
 from latenteditor.networks.autoencoder import load_autoencoder, read_autoencoder_config
 from latenteditor.networks.taesd import Block
 from tests.networks.state_dicts import random_state_dicts, save_state_dicts
@@ -119,7 +120,8 @@ def test_a_config_of_diffusers_goes_first(tmp_path):
     assert read_autoencoder_config(str(tmp_path)).channels == 4
 
 
-def test_the_fingerprint_follows_the_encoder_and_the_precision_alone(tmp_path):
+def test_the_fingerprint_follows_the_encoder_and_the_precision_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr(devices, "is_slow_in_half", lambda: False)
     encoder, decoder = random_state_dicts()
 
     def fingerprint(half_precision: bool = False) -> str:
@@ -134,7 +136,8 @@ def test_the_fingerprint_follows_the_encoder_and_the_precision_alone(tmp_path):
     assert fingerprint() != before
 
 
-def test_half_precision_on_a_cpu_gives_back_the_precision_it_got(tmp_path):
+def test_half_precision_on_a_cpu_gives_back_the_precision_it_got(tmp_path, monkeypatch):
+    monkeypatch.setattr(devices, "is_slow_in_half", lambda: False)
     folder = str(saved(tmp_path))
     half, full = load_autoencoder(folder, "cpu", half_precision=True), load_autoencoder(folder, "cpu")
     latents = full.encode(some_images())
