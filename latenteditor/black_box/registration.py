@@ -41,6 +41,8 @@ REFITS = 5
 """Least-squares fits to those that agree, each to those that agree with the last."""
 UNMOVED = 0.75
 """Pixels of motion below which a picture is taken for unmoved, and its pixels stay as they are. Our choice."""
+STILL = 0.8
+"""Share of what the best motion finds in its place from which a picture is taken for unmoved, too. Measured by us."""
 MOST_POINTS = 300
 """Neighbourhoods that are looked for, at most."""
 WINDOW = 15
@@ -159,10 +161,12 @@ def _best(wanted: Gray, shown: Gray, matches: tuple[Points, Points], turns: bool
         if judged[-1].fault is None and judged[-1].found > SURE:
             break
     best = max(judged, key=lambda each: (each.fault is None, each.found, -each.error), default=None)
-    if best is not None and _moved(best.matrix, wanted.shape) <= UNMOVED:
-        still = _judge(wanted, shown, np.eye(2, 3, dtype=np.float32), of_motion=False)
-        return still if still.fault is None else best
-    return best
+    if best is None:
+        return None
+    # Most pictures have not moved, and where an edit is blurred, a little motion is easily imagined.
+    still = _judge(wanted, shown, np.eye(2, 3, dtype=np.float32), of_motion=False)
+    unmoved = _moved(best.matrix, wanted.shape) <= UNMOVED or still.found >= STILL * best.found
+    return still if still.fault is None and unmoved else best
 
 
 def _fit(wanted: Gray, shown: Gray, guess: Matrix, turns: bool) -> Matrix | None:
