@@ -41,8 +41,9 @@ REFITS = 5
 """Least-squares fits to those that agree, each to those that agree with the last."""
 UNMOVED = 0.75
 """Pixels of motion below which a picture is taken for unmoved, and its pixels stay as they are. Our choice."""
-STILL = 0.8
-"""Share of what the best motion finds in its place from which a picture is taken for unmoved, too. Measured by us."""
+STILL, AS_NEAR = 0.8, 2.5
+"""Share of what the best motion finds in its place from which a picture is taken for unmoved, too, and by how much
+farther from its place that may lie. Measured by us."""
 MOST_POINTS = 300
 """Neighbourhoods that are looked for, at most."""
 WINDOW = 15
@@ -165,7 +166,8 @@ def _best(wanted: Gray, shown: Gray, matches: tuple[Points, Points], turns: bool
         return None
     # Most pictures have not moved, and where an edit is blurred, a little motion is easily imagined.
     still = _judge(wanted, shown, np.eye(2, 3, dtype=np.float32), of_motion=False)
-    unmoved = _moved(best.matrix, wanted.shape) <= UNMOVED or still.found >= STILL * best.found
+    as_well = best.fault is not None or still.error <= AS_NEAR * best.error
+    unmoved = _moved(best.matrix, wanted.shape) <= UNMOVED or (still.found >= STILL * best.found and as_well)
     return still if still.fault is None and unmoved else best
 
 
