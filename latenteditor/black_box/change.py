@@ -13,6 +13,9 @@ LOOSE, TIGHT = 0.3, 0.05
 """Differences in [0, 1] from which a pixel counts little in the first and in the last round. Our choice."""
 STRETCH = (0.5, 2.0)
 """Between which contrasts are matched; beyond, the light is part of the edit. Our choice."""
+SAME_LIGHT, UNSEEN = 1.5, 0.5 / 255
+"""By how much more a picture may differ than its best match, in the median pixel, to be in the photograph's light as it
+came: a factor, and what 8 bits cannot show. Measured by us."""
 NEIGHBOURHOOD = 3
 """Pixels along each side of what a pixel may be mistaken for where two pictures are a fraction of a pixel apart."""
 SMOOTHING = 5
@@ -30,7 +33,8 @@ def match_colours(
     `photograph = a edited + b + c x + d y`: gain, cast and falling light, but no other hue. What changed does not fit,
     and counts less and less. Such a fit may follow what was painted over much of a picture, so it begins from several
     guesses (the picture as it came, as bright as the photograph, a fit to everything), and the one that most pixels
-    agree with is taken.
+    agree with is taken. It is a guess for colours that the photograph has not, so that a picture in which half of all
+    pixels look as they should comes back as it is.
     """
     height, width = edited.shape[-2:]
     y, x = torch.meshgrid(torch.linspace(-1, 1, height), torch.linspace(-1, 1, width), indexing="ij")
@@ -38,7 +42,9 @@ def match_colours(
     brighter = [_ratio_of_medians(*pair, seen[0]) * pair[0] for pair in zip(edited, photograph, strict=True)]
     starts = (edited, torch.stack(brighter), photograph)
     found = [_follow(edited, photograph, start, known, x, y) for start in starts]
-    return max(found, key=lambda matched: float((known * (_residual(matched, photograph) < TIGHT)).sum())).clamp(0, 1)
+    best = max(found, key=lambda matched: float((known * (_residual(matched, photograph) < TIGHT)).sum()))
+    as_it_came, as_matched = (_residual(each, photograph)[seen[0]].median() for each in (edited, best))
+    return edited if not seen.any() or as_it_came <= SAME_LIGHT * as_matched + UNSEEN else best.clamp(0, 1)
 
 
 def _follow(edited: Tensor, photograph: Tensor, start: Tensor, known: Tensor, x: Tensor, y: Tensor) -> Tensor:
