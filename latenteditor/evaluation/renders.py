@@ -16,7 +16,7 @@ from torch import Tensor
 
 from latenteditor.evaluation.reprojection import Frame
 from latenteditor.nerf.loaded_run import load_run
-from latenteditor.nerf.projection import perspective_camera
+from latenteditor.nerf.photographs import perspective_camera
 
 
 class RenderedRun(NamedTuple):

@@ -18,8 +18,8 @@ from nerfstudio.models.nerfacto import NerfactoModel
 from torch import Tensor
 
 from latenteditor.nerf.latent_display import evaluation
-from latenteditor.nerf.photographs import resize_cameras
-from latenteditor.nerf.projection import PerspectiveCamera, perspective_camera, project
+from latenteditor.nerf.photographs import perspective_camera, resize_cameras
+from latenteditor.nerf.projection import PerspectiveCamera, project
 
 CELLS = 64
 """Cells along the long side of a view, in which its region is known. Our choice."""

@@ -27,6 +27,7 @@ from latenteditor.nerf.photograph_files import (
     read_picture,
     some,
 )
+from latenteditor.nerf.projection import PerspectiveCamera
 from latenteditor.networks.autoencoder import resize, working_size
 
 KEY_LENGTH = 32
@@ -101,6 +102,17 @@ def resize_cameras(cameras: Cameras, sizes: Sequence[tuple[int, int]]) -> Camera
     resized.fy, resized.cy = cameras.fy * down, cameras.cy * down
     resized.height, resized.width = height, width
     return resized
+
+
+def perspective_camera(camera: Cameras) -> PerspectiveCamera:
+    """A batch of one perspective camera of nerfstudio's."""
+    distortion = camera.distortion_params
+    return PerspectiveCamera(
+        focal=torch.stack([camera.fx.flatten()[0], camera.fy.flatten()[0]]),
+        centre=torch.stack([camera.cx.flatten()[0], camera.cy.flatten()[0]]),
+        camera_to_world=camera.camera_to_worlds[0, :3],
+        distortion=torch.zeros(6, device=camera.device) if distortion is None else distortion.reshape(-1)[:6],
+    )
 
 
 def without_alpha(image: Float[Tensor, "height width channels"]) -> Float[Tensor, "height width 3"]:

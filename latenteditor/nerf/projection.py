@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
-from nerfstudio.cameras.cameras import Cameras
 from torch import Tensor
 
 
@@ -23,17 +22,6 @@ class PerspectiveCamera(NamedTuple):
     """Rotation and position."""
     distortion: Float[Tensor, "6"]
     """k1, k2, k3, k4 of the radius and p1, p2 of the tangent, in nerfstudio's order; zeros for a pinhole."""
-
-
-def perspective_camera(camera: Cameras) -> PerspectiveCamera:
-    """A batch of one perspective camera of nerfstudio's."""
-    distortion = camera.distortion_params
-    return PerspectiveCamera(
-        focal=torch.stack([camera.fx.flatten()[0], camera.fy.flatten()[0]]),
-        centre=torch.stack([camera.cx.flatten()[0], camera.cy.flatten()[0]]),
-        camera_to_world=camera.camera_to_worlds[0, :3],
-        distortion=torch.zeros(6, device=camera.device) if distortion is None else distortion.reshape(-1)[:6],
-    )
 
 
 def project(

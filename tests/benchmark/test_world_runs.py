@@ -4,6 +4,7 @@ import dataclasses
 import json
 import subprocess
 import sys
+from itertools import starmap
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -69,6 +70,8 @@ def other_value(kind: Any, value: Any) -> Any:
         return next(choice for choice in kinds if choice != value)
     if type(None) in kinds:
         return kinds[0](7) if value is None else None
+    if get_origin(kind) is tuple:
+        return tuple(starmap(other_value, zip(kinds, value, strict=True)))
     if dataclasses.is_dataclass(value):
         return other_values(value)
     changed = {bool: lambda: not value, int: lambda: value + 3, float: lambda: value / 3 + 0.01, str: lambda: "a 'b' c"}
