@@ -106,5 +106,6 @@ def test_nerfstudio_reads_training_commands_as_they_are_meant():
         assert load_dir == (wanted_load_dir and str(wanted_load_dir))
         assert (model["near_plane"], model["max_res"], size, steps) == (0.2, 40, 64, wanted_steps)
         if wanted_edit is not None:
-            assert edit == dataclasses.asdict(dataclasses.replace(wanted_edit, prompt=prompt))
+            asked_for = dataclasses.asdict(dataclasses.replace(wanted_edit, prompt=prompt))
+            assert edit == json.loads(json.dumps(asked_for))
             assert schedule["steps_per_edit"] == 2
