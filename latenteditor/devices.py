@@ -20,6 +20,11 @@ def default_device() -> str:
     return "cpu" if accelerator is None else accelerator.type
 
 
+def is_cuda(device: torch.device | str) -> bool:
+    """Whether a device is one that kernels written in CUDA run on, such as splatfacto's."""
+    return torch.device(device).type == "cuda"
+
+
 def half_dtype(device: torch.device | str, overflows_in_half: bool = False) -> torch.dtype:
     """The 16-bit numbers to compute in, or 32-bit ones where a CPU is slow in those; a line says so once.
 

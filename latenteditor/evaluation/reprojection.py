@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from latenteditor.editing.metrics import mean_over, psnr
-from latenteditor.nerf.projection import PerspectiveCamera, project
+from latenteditor.nerf.projection import PerspectiveCamera, locate
 
 
 class Frame(NamedTuple):
@@ -57,14 +57,10 @@ def warp(frame: Frame, neighbour: Frame, depth_tolerance: float) -> Warped:
             most this share of the distance.
     """
     height, width = frame.depth.shape
-    pixels, ahead = project(neighbour.points, frame.camera)
-    size = torch.tensor([width, height], device=pixels.device, dtype=pixels.dtype)
-    within = ((pixels >= 0.5) & (pixels <= size - 0.5)).all(dim=-1) & (ahead > 0)
-    grid = (2 * pixels / size - 1).where(within[..., None], 0.0)[None]
+    found = locate(neighbour.points, frame.camera, (height, width))
     seen = torch.cat([frame.image, frame.depth[None]])[None]
-    colours, depth = F.grid_sample(seen, grid, padding_mode="border", align_corners=False)[0].split([3, 1])
-    distance = (neighbour.points - frame.camera.camera_to_world[:, 3]).norm(dim=-1)
-    visible = within & ((depth[0] - distance).abs() <= depth_tolerance * distance)
+    colours, depth = F.grid_sample(seen, found.grid[None], padding_mode="border", align_corners=False)[0].split([3, 1])
+    visible = found.within & ((depth[0] - found.distance).abs() <= depth_tolerance * found.distance)
     return Warped(colours.where(visible, 0.0), visible)
 
 

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 from nerfstudio.data.dataparsers.nerfstudio_dataparser import NerfstudioDataParserConfig
 from nerfstudio.engine.trainer import Trainer, TrainerConfig
 
+from latenteditor.devices import is_cuda
 from latenteditor.handoff.dataset import EDIT
 from latenteditor.handoff.region_rays import RegionRays, train_on_region
 from latenteditor.handoff.transforms import as_written
@@ -64,7 +64,7 @@ class Finish:
 
 def default_method(device: str) -> str:
     """What suits a device: splats where there is CUDA, dense grids elsewhere."""
-    return SPLATS if torch.device(device).type == "cuda" else DENSE
+    return SPLATS if is_cuda(device) else DENSE
 
 
 def finish_config(finish: Finish) -> TrainerConfig:
@@ -184,7 +184,7 @@ def require_device(finish: Finish) -> None:
     Raises:
         ValueError: The method rasterises by CUDA, and the finish is to be made elsewhere.
     """
-    if torch.device(finish.device).type == "cuda" or not _needs_cuda(finish_config(finish)):
+    if is_cuda(finish.device) or not _needs_cuda(finish_config(finish)):
         return
     raise ValueError(
         f"{finish.method} needs CUDA, and the device is {finish.device}: copy the edited photographs, which are in "

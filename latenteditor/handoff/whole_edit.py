@@ -15,10 +15,9 @@ import json
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import torch
-
 from latenteditor.black_box.settings import BlackBoxConfig
 from latenteditor.black_box.settings import require_usable as require_usable_black_box
+from latenteditor.devices import is_cuda
 from latenteditor.editing.delta_mask import require_usable
 from latenteditor.editing.editor import EditConfig
 from latenteditor.handoff.finish import CHECKPOINTS, DATASET, DENSE, NAME, SPLATS, read_config, read_run_folder
@@ -245,7 +244,7 @@ def require_whole(whole: WholeEdit) -> None:
         raise ValueError('There is no prompt: say what to change, as in --prompt "make the sphere red".')
     if whole.method not in all_methods:
         raise ValueError(f"There is no method {whole.method!r}: ns-train --help lists those that there are.")
-    if whole.method.startswith(SPLATS) and torch.device(whole.device).type != "cuda":
+    if whole.method.startswith(SPLATS) and not is_cuda(whole.device):
         raise ValueError(
             f"{whole.method} needs CUDA, and the device is {whole.device}: finish with --method {DENSE} here, or write "
             "the edited photographs with `latenteditor write-dataset` and train it on them on a machine with a GPU."

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from latenteditor.nerf.latent_display import evaluation
 from latenteditor.nerf.photographs import perspective_camera, resize_cameras
-from latenteditor.nerf.projection import PerspectiveCamera, project
+from latenteditor.nerf.projection import PerspectiveCamera, locate
 
 CELLS = 64
 """Cells along the long side of a view, in which its region is known. Our choice."""
@@ -143,19 +143,16 @@ def _vote(
     points: Float[Tensor, "places rows columns 3"], voter: Sight, relevance: Any, seen: Any
 ) -> tuple[Float[Tensor, "places rows columns"], Bool[Tensor, "places rows columns"]]:
     """By how much a view changed where it shows each point, and whether it sees that."""
-    size = torch.tensor([voter.distance.shape[1], voter.distance.shape[0]], device=points.device)
-    pixels, ahead = project(points, voter.camera)
-    within = ((pixels > 0) & (pixels < size)).all(dim=-1) & (ahead > 0)
-    grid = (2 * pixels / size - 1).where(within[..., None], 0.0).flatten(0, 1)[None]
+    found = locate(points, voter.camera, (voter.distance.shape[0], voter.distance.shape[1]), margin=0.0)
+    grid = found.grid.flatten(0, 1)[None]
 
     def at(image: Tensor, mode: str) -> Tensor:
         image = image.to(points.device).float()[None, None]
-        found = F.grid_sample(image, grid, mode=mode, padding_mode="border", align_corners=False)
-        return found.view(points.shape[:-1])
+        shown = F.grid_sample(image, grid, mode=mode, padding_mode="border", align_corners=False)
+        return shown.view(points.shape[:-1])
 
     farthest = F.max_pool2d(voter.distance[None, None], 3, 1, 1)[0, 0]
-    distance = (points - voter.camera.camera_to_world[:, 3]).norm(dim=-1)
-    sees = within & (distance <= (1 + HIDDEN) * at(farthest, "nearest")) & (at(seen, "nearest") > 0)
+    sees = found.within & (found.distance <= (1 + HIDDEN) * at(farthest, "nearest")) & (at(seen, "nearest") > 0)
     return at(relevance, "bilinear"), sees
 
 

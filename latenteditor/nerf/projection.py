@@ -7,7 +7,7 @@ half-integer coordinates.
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 
@@ -22,6 +22,28 @@ class PerspectiveCamera(NamedTuple):
     """Rotation and position."""
     distortion: Float[Tensor, "6"]
     """k1, k2, k3, k4 of the radius and p1, p2 of the tangent, in nerfstudio's order; zeros for a pinhole."""
+
+
+class Located(NamedTuple):
+    """Where points appear in an image."""
+
+    grid: Float[Tensor, "*shape 2"]
+    """As `grid_sample` takes it, without aligned corners; the middle where they do not appear."""
+    within: Bool[Tensor, "*shape"]
+    """Which appear in it."""
+    distance: Float[Tensor, "*shape"]
+    """From the camera."""
+
+
+def locate(
+    points: Float[Tensor, "*shape 3"], camera: PerspectiveCamera, size: tuple[int, int], margin: float = 0.5
+) -> Located:
+    """Looks for points in a camera's image of (height, width), whose outermost `margin` pixels do not count."""
+    pixels, ahead = project(points, camera)
+    width_height = torch.tensor([size[1], size[0]], device=pixels.device, dtype=pixels.dtype)
+    within = ((pixels >= margin) & (pixels <= width_height - margin)).all(dim=-1) & (ahead > 0)
+    grid = (2 * pixels / width_height - 1).where(within[..., None], 0.0)
+    return Located(grid, within, (points - camera.camera_to_world[:, 3]).norm(dim=-1))
 
 
 def project(

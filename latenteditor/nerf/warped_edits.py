@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from latenteditor.nerf.change_agreement import Sight
-from latenteditor.nerf.projection import project
+from latenteditor.nerf.projection import locate
 
 SAME_SURFACE = 0.03
 """Share of a distance by which two views' depths of one place may differ. Our choice."""
@@ -39,14 +39,12 @@ def warp_edits(
     points = sight.camera.camera_to_world[:, 3] + sight.distance[..., None] * sight.directions
     warped, open_share = photograph, torch.ones_like(photograph[:1])
     for other in finished:
-        size = torch.tensor([other.sight.distance.shape[1], other.sight.distance.shape[0]], device=points.device)
-        pixels, ahead = project(points, other.sight.camera)
-        within = ((pixels >= 0.5) & (pixels <= size - 0.5)).all(dim=-1) & (ahead > 0)
-        grid = (2 * pixels / size - 1).where(within[..., None], 0.0)[None].to(photograph.device)
-        shown = torch.cat([other.picture, other.relevance, other.sight.distance[None].to(photograph.device)])[None]
-        colours, relevance, depth = F.grid_sample(shown, grid, align_corners=False)[0].split([3, 1, 1])
-        distance = (points - other.sight.camera.camera_to_world[:, 3]).norm(dim=-1).to(photograph.device)
-        sees = within.to(photograph.device) & ((depth[0] - distance).abs() <= SAME_SURFACE * distance)
+        depths = other.sight.distance
+        found = locate(points, other.sight.camera, (depths.shape[0], depths.shape[1]))
+        grid, within, distance = (each.to(photograph.device) for each in found)
+        shown = torch.cat([other.picture, other.relevance, depths[None].to(photograph.device)])[None]
+        colours, relevance, depth = F.grid_sample(shown, grid[None], align_corners=False)[0].split([3, 1, 1])
+        sees = within & ((depth[0] - distance).abs() <= SAME_SURFACE * distance)
         share = open_share * relevance * sees
         warped = warped + share * (colours - warped)
         open_share = open_share * ~sees
