@@ -55,7 +55,7 @@ class PictureEdits:
         self.regions: list[Bool[Tensor, "1 _ _"]] = []
         """Where each view may change; empty before they have agreed."""
         self._relevance: list[Float[Tensor, "rows columns"] | None] = []
-        self._agreed = False
+        """Of each view's cells, where the views have voted."""
 
     def overlay(self, view: CapturedView, photograph: UInt8[np.ndarray, "height width 3"]) -> Overlay | KeptOut | None:
         """The photograph as the edit changes it, or what of it is not to be trained on; None where nothing changes."""
@@ -71,10 +71,10 @@ class PictureEdits:
 
     def is_done(self, view: int) -> bool:
         """Whether a view shows the edit where all agree that it belongs; where none was asked, any picture does."""
+        if not self._relevance:
+            return self.edits[view].picture is not None
         region, relevance = self.regions[view], self._relevance[view]
-        if relevance is None or not region.any():
-            return False
-        return not self._agreed or bool(relevance[region[0]].mean() >= LEAST_DONE)
+        return relevance is not None and bool(region.any() and relevance[region[0]].mean() >= LEAST_DONE)
 
     def agree(self, sights: Sequence[Sight] | None, share: float) -> None:
         """Lets the views agree on the region by what they meet, or takes all of every view where that is None.
@@ -86,15 +86,14 @@ class PictureEdits:
         if all(edit.picture is None for edit in edits):
             raise ValueError(_why_nothing(rejections(self.views, self.edits)))
         cameras = [view.camera for view in self.views]
+        if sights is None:
+            self.regions = [torch.ones(1, *cells_of(camera), dtype=torch.bool) for camera in cameras]
+            return
         changes = scaled([None if edit.picture is None else edit.change for edit in edits])
         self._relevance = [
             None if change is None else in_cells(change, camera)
             for change, camera in zip(changes, cameras, strict=True)
         ]
-        self._agreed = sights is not None
-        if sights is None:
-            self.regions = [torch.ones(1, *cells_of(camera), dtype=torch.bool) for camera in cameras]
-            return
         seen = [in_cells(edit.seen.float(), camera) > 0.5 for edit, camera in zip(edits, cameras, strict=True)]
         self.regions = [tidy(region) for region in agree(sights, self._relevance, seen, share)]
 
